@@ -1,0 +1,93 @@
+"""A TOML recipe plus `key=value` overrides becomes one frozen, checked model.
+
+Why: one way to configure. The schema is a pydantic model (unknown keys refused), the values are a TOML
+file, the command line overrides single keys, and the resolved whole is saved beside the run.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tenth.base.errors import ConfigError
+
+
+class Section(BaseModel):
+    """The base of every recipe section: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_recipe(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
+    """Read `path`, apply overrides like `grpo.steps=20`, validate. Every failure is one sentence."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"recipe {path} does not exist; `tenth init` writes one to start from.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is not valid TOML: {error}.") from error
+    for override in overrides:
+        _apply(values, override)
+    return build_recipe(schema, values, source=str(path))
+
+
+def build_recipe(schema: type[S], values: dict[str, Any], *, source: str) -> S:
+    """Validate plain values against the schema; name the first thing that is wrong."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_first_sentence(schema, error, source=source)) from error
+
+
+def dump_recipe(recipe: Section) -> dict[str, Any]:
+    """The resolved recipe as plain JSON values."""
+    return json.loads(recipe.model_dump_json())
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override '{override}' is not key=value; write it like grpo.steps=20.")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override '{override}': '{section}' is a value, not a section.")
+    values[last] = _parse_value(text)
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _first_sentence(schema: type[BaseModel], error: ValidationError, *, source: str) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(schema, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(known))}."
+        return f"{source}: unknown key '{where}'; {hint}"
+    if first["type"] == "missing":
+        return f"{source}: '{where}' is missing; add it."
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    return f"{source}: {where}{shown}: {message}" if where else f"{source}: {message}"
+
+
+def _fields_at(schema: Any, location: Sequence[Any]) -> list[str]:
+    for part in location:
+        if isinstance(part, int) or not hasattr(schema, "model_fields"):
+            continue
+        schema = schema.model_fields[part].annotation if part in schema.model_fields else schema
+    return list(getattr(schema, "model_fields", {}))

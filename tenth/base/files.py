@@ -1,0 +1,76 @@
+"""Files that are whole or not there: atomic writes, content hashes, JSON lines.
+
+Why: a run may be killed at any moment; readers must see the old file or the new one, never half of one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tenth.base.errors import DataError, RunError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never half of either."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"could not write {path}: {error.strerror or error}; free some space or choose another directory."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented UTF-8 JSON, written whole."""
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """JSON lines, written whole."""
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`; a DataError that names the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, value) of each non-blank JSON line; a DataError names file and line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield number, json.loads(line)
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                raise DataError(f"{path}, line {number}: not valid JSON ({error}); mend or remove the line.") from error
+
+
+def text_hash(*parts: str) -> str:
+    """Sixteen hex digits that name a piece of text by its content."""
+    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Sixteen hex digits that name a file by its bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
