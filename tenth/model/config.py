@@ -1,0 +1,123 @@
+"""What a network looks like, as frozen numbers: MLA or grouped-query attention, dense or expert layers, MTP.
+
+Why: one description serves training, sampling, counting (counts.py) and, later, reading other people's
+checkpoints. Torch-free, so that `tenth inspect` and the planner start in a blink.
+Sources: DeepSeek-V3 (arXiv:2412.19437) sections 2.1-2.2 and 4.2; names follow the Hugging Face
+`deepseek_v3` and `qwen2` configuration keys where they have one.
+"""
+
+from dataclasses import dataclass
+
+from tenth.base.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnConfig:
+    """YaRN context extension (arXiv:2309.00071; DeepSeek-V3 section 4.3)."""
+
+    factor: float
+    original_max_position_embeddings: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 1.0
+    mscale_all_dim: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlaConfig:
+    """Multi-head latent attention (DeepSeek-V2 section 2.1; DeepSeek-V3 section 2.1.1)."""
+
+    q_lora_rank: int | None              # None: queries straight from the hidden state (DeepSeek-V2-Lite)
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+
+    @property
+    def qk_head_dim(self) -> int:
+        """Width of one query or key head."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class GqaConfig:
+    """Grouped-query attention as Qwen2 and Llama have it."""
+
+    num_key_value_heads: int
+    head_dim: int
+    qkv_bias: bool = False               # Qwen2: True
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeConfig:
+    """DeepSeekMoE (DeepSeek-V3 section 2.1.2)."""
+
+    n_routed_experts: int
+    n_shared_experts: int
+    num_experts_per_tok: int
+    moe_intermediate_size: int
+    n_group: int = 1
+    topk_group: int = 1
+    routed_scaling_factor: float = 1.0
+    norm_topk_prob: bool = True
+    first_k_dense_replace: int = 1       # leading layers with a dense feed-forward
+    bias_update_speed: float = 0.001     # gamma, section 4.2
+    sequence_balance_weight: float = 1e-4  # alpha, section 4.2
+
+    def __post_init__(self) -> None:
+        if self.n_routed_experts % self.n_group:
+            raise ConfigError(f"n_routed_experts = {self.n_routed_experts} must be a multiple of n_group = {self.n_group}.")
+        per_group = self.n_routed_experts // self.n_group
+        if self.num_experts_per_tok > self.topk_group * per_group:
+            raise ConfigError(
+                f"num_experts_per_tok = {self.num_experts_per_tok}, but {self.topk_group} kept groups hold only "
+                f"{self.topk_group * per_group} experts; keep more groups or choose fewer experts."
+            )
+        if self.n_group > 1 and per_group < 2:
+            raise ConfigError(
+                f"n_group = {self.n_group} leaves {per_group} expert per group, but a group is scored by its best "
+                "two; use fewer groups."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The whole network. Exactly one of `mla` and `gqa` is set; `moe` None means every layer is dense."""
+
+    name: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int               # of the dense feed-forward layers
+    mla: MlaConfig | None = None
+    gqa: GqaConfig | None = None
+    moe: MoeConfig | None = None
+    num_nextn_predict_layers: int = 0    # MTP depth
+    max_position_embeddings: int = 4096
+    rope_theta: float = 10000.0
+    yarn: YarnConfig | None = None
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.006     # DeepSeek-V3 section 4.2
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.mla is None) == (self.gqa is None):
+            raise ConfigError(f"model '{self.name}': set exactly one of mla and gqa.")
+        if self.gqa and self.num_attention_heads % self.gqa.num_key_value_heads:
+            raise ConfigError(
+                f"model '{self.name}': num_attention_heads = {self.num_attention_heads} must be a multiple of "
+                f"num_key_value_heads = {self.gqa.num_key_value_heads}."
+            )
+
+    @property
+    def rope_dim(self) -> int:
+        """Width of the rotated part of a head."""
+        if self.mla:
+            return self.mla.qk_rope_head_dim
+        assert self.gqa is not None
+        return self.gqa.head_dim
+
+    def is_moe_layer(self, layer_id: int) -> bool:
+        """Whether layer `layer_id` (counted from 0; the MTP layers follow the main ones) has experts."""
+        return self.moe is not None and layer_id >= self.moe.first_k_dense_replace
