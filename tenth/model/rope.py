@@ -1,11 +1,11 @@
 """Rotary position embedding: frequency tables, YaRN's stretching of them, and the rotation itself.
 
-Why: attention compares positions by rotating pairs of query and key entries; one convention, kept here, means that
-training, sampling and checkpoint reading cannot disagree about which entries form a pair.
+Why: attention compares positions by rotating pairs of query and key entries; one convention, kept here,
+means that training, sampling and checkpoint reading cannot disagree about which entries form a pair.
 Ours is *half-split*: entry j turns with entry j + dim/2, two contiguous halves. DeepSeek's checkpoints are
-*interleaved*: entry 2j turns with entry 2j + 1. Queries and keys may be permuted together without changing any score,
-so a reader permutes the rows of the projections that make the rotated entries once (`interleaved_to_half`). Qwen2 and
-Llama checkpoints are half-split already.
+*interleaved*: entry 2j turns with entry 2j + 1. Queries and keys may be permuted together without changing
+any score, so a reader permutes the rows of the projections that make the rotated entries once
+(`interleaved_to_half`). Qwen2 and Llama checkpoints, as Hugging Face stores them, are half-split already.
 In:  widths, theta, an optional YarnConfig; heads (B, T, H, D).
 Out: (cos, sin) tables in float32; rotated heads in the dtype they came in.
 Not here: which part of a head is rotated (mla.py, attention.py).
@@ -24,10 +24,10 @@ from tenth.model.config import YarnConfig
 def rope_frequencies(dim: int, *, theta: float, yarn: YarnConfig | None) -> Tensor:
     """Radians per position of each of the dim/2 pairs, (D/2,) float32.
 
-    YaRN (arXiv:2309.00071, section 3.2, "NTK-by-parts"; the constants as DeepSeek-V3 section 4.3 has them): pairs that
-    turn more than `beta_fast` times within the original context keep their frequency, pairs that turn less than
-    `beta_slow` times are slowed by `factor`, a linear ramp over the pairs lies between. paper -> here: s -> factor,
-    L -> original_max_position_embeddings, alpha -> beta_slow, beta -> beta_fast.
+    YaRN (arXiv:2309.00071, section 3.2, "NTK-by-parts"; constants: DeepSeek-V3 section 4.3): pairs that turn
+    more than `beta_fast` times within the original context keep their frequency, pairs that turn less than
+    `beta_slow` times are slowed by `factor`, a linear ramp over the pairs lies between.
+    paper -> here: s -> factor, L -> original_max_position_embeddings, alpha -> beta_slow, beta -> beta_fast.
     """
     plain = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)  # (D/2,)
     if yarn is None:
@@ -39,14 +39,11 @@ def rope_frequencies(dim: int, *, theta: float, yarn: YarnConfig | None) -> Tens
 
 
 def yarn_ramp(dim: int, *, theta: float, yarn: YarnConfig) -> tuple[int, int]:
-    """First and last pair of the ramp: the last one that is kept whole, the first one that is slowed whole."""
+    """The ramp's ends: the last pair that keeps its frequency, the first that is slowed by the factor."""
 
     def pair_that_turns(times: float) -> float:
-        return (
-            dim
-            * math.log(yarn.original_max_position_embeddings / (times * 2 * math.pi))
-            / (2 * math.log(theta))
-        )
+        radians_per_token = times * 2 * math.pi / yarn.original_max_position_embeddings
+        return -dim / 2 * math.log(radians_per_token) / math.log(theta)  # theta^(-2j/D) solved for j
 
     return (
         max(math.floor(pair_that_turns(yarn.beta_fast)), 0),
@@ -68,9 +65,7 @@ def rope_tables(
     positions = torch.arange(max_positions, dtype=torch.float64, device=device)
     angles = torch.outer(positions, frequencies)  # (P, D/2)
     size = 1.0
-    if (
-        yarn is not None
-    ):  # 1 for DeepSeek, where both mscales are equal and the correction sits in softmax_scale
+    if yarn is not None:  # still 1 for DeepSeek: equal mscales cancel, its correction sits in softmax_scale
         size = _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim)
     return (angles.cos() * size).float(), (angles.sin() * size).float()
 
@@ -78,8 +73,8 @@ def rope_tables(
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate every head of x (B, T, H, D) by its token's angles; cos and sin are (B or 1, T, D/2).
 
-    Computed in float32 at least (the tables promote bf16), returned in x's dtype. A rotation is relative: the product
-    of a query at position m and a key at position n depends on m - n alone (RoFormer, arXiv:2104.09864, section 3.2).
+    Computed in float32 at least (the tables promote bf16), returned in x's dtype. A rotation is relative: a
+    query at position m times a key at n depends on m - n alone (RoFormer, arXiv:2104.09864, section 3.2).
     """
     cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (B or 1, T, 1, D/2)
     first, second = x.chunk(2, dim=-1)  # (B, T, H, D/2) each
@@ -102,7 +97,7 @@ def softmax_scale(qk_head_dim: int, yarn: YarnConfig | None, max_position_embedd
     """
     plain = qk_head_dim**-0.5
     active = active_yarn(yarn, max_position_embeddings=max_position_embeddings)
-    # The weights were trained with this square. Without it short prompts look fine and long answers fall apart.
+    # The weights were trained with this square; without it short prompts look fine, long answers fall apart.
     return plain if active is None else plain * _mscale(active.factor, active.mscale_all_dim) ** 2
 
 
@@ -113,22 +108,18 @@ def _mscale(factor: float, weight: float) -> float:
 def interleaved_to_half(weight: Tensor, rope_dim: int, *, head_dim: int | None = None) -> Tensor:
     """The rows of a projection from DeepSeek's interleaved order to ours.
 
-    weight: (heads * head_dim, ...), a matrix or a bias whose rows come head by head, the last `rope_dim` rows of each
-    head being rotated: q_b_proj has head_dim 192 and rope_dim 64, kv_a_proj_with_mqa is one head of 512 + 64 rows.
-    head_dim None: every row is rotated.
+    weight: (heads * head_dim, ...), a matrix or a bias whose rows come head by head, the last `rope_dim` rows
+    of each head being rotated: q_b_proj has head_dim 192 and rope_dim 64, kv_a_proj_with_mqa is one head of
+    512 + 64 rows. head_dim None: every row is rotated.
     """
-    pair_first = (
-        torch.arange(rope_dim, device=weight.device).view(-1, 2).t().flatten()
-    )  # 0, 2, 4, ..., 1, 3, 5, ...
-    return _permute_rope_rows(weight, pair_first, head_dim=head_dim or rope_dim)
+    order = torch.arange(rope_dim, device=weight.device).view(-1, 2).t().flatten()  # 0, 2, 4, ..., 1, 3, 5
+    return _permute_rope_rows(weight, order, head_dim=head_dim or rope_dim)
 
 
 def half_to_interleaved(weight: Tensor, rope_dim: int, *, head_dim: int | None = None) -> Tensor:
     """The inverse of `interleaved_to_half`: our rows in the order DeepSeek's checkpoints have."""
-    pair_first = (
-        torch.arange(rope_dim, device=weight.device).view(2, -1).t().flatten()
-    )  # 0, D/2, 1, D/2 + 1, ...
-    return _permute_rope_rows(weight, pair_first, head_dim=head_dim or rope_dim)
+    order = torch.arange(rope_dim, device=weight.device).view(2, -1).t().flatten()  # 0, D/2, 1, D/2 + 1, ...
+    return _permute_rope_rows(weight, order, head_dim=head_dim or rope_dim)
 
 
 def _permute_rope_rows(weight: Tensor, order: Tensor, *, head_dim: int) -> Tensor:

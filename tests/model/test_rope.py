@@ -1,4 +1,4 @@
-"""Rotary embedding: hand numbers of DeepSeek-V3, the published YaRN table, relativity, and the two row orders."""
+"""Rotary embedding: DeepSeek-V3's numbers, the published YaRN table, relativity, the two row orders."""
 
 import json
 import math
@@ -116,9 +116,8 @@ def test_permuted_rows_give_the_scores_of_the_interleaved_reference():
     hidden_states = torch.randn(2, tokens, hidden, dtype=torch.float64)
     w_query = torch.randn(heads * (nope + rope), hidden, dtype=torch.float64)
     w_key = torch.randn(nope + rope, hidden, dtype=torch.float64)  # one shared key head, as in MLA
-    cos, sin = (
-        table[None].double() for table in rope_tables(rope, tokens, theta=100.0, yarn=None, device="cpu")
-    )
+    tables = rope_tables(rope, tokens, theta=100.0, yarn=None, device="cpu")
+    cos, sin = (table[None].double() for table in tables)
 
     def scores(w_q, w_k, rotate):
         q = (hidden_states @ w_q.T).unflatten(-1, (heads, nope + rope))
