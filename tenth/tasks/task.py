@@ -68,7 +68,7 @@ class Family(Protocol):
         ...
 
     def chance(self, problem: Problem) -> float:
-        """The share that blind guessing among the possible answers earns; 0 where they are too many to say."""
+        """The share that blind guessing among the possible answers earns; 0 where they are too many."""
         ...
 
 
@@ -117,8 +117,8 @@ def sample_problems(
             idle_draws = 0
         elif (idle_draws := idle_draws + 1) >= PATIENCE_DRAWS:
             raise ConfigError(
-                f"task '{family.name}' has no more than about {len(found)} distinct {split} problems at levels "
-                f"{list(levels)}, but {count} were asked for; ask for fewer or add higher levels."
+                f"task '{family.name}' has no more than about {len(found)} distinct {split} problems at "
+                f"levels {list(levels)}, but {count} were asked for; ask for fewer or add higher levels."
             )
     return list(found.values())
 

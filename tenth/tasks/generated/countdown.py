@@ -1,15 +1,14 @@
 """Countdown: reach a target with each number exactly once and + - *.
 
-Working: a few tries that miss, then the one that hits. The checker parses an expression with `ast` and adds it
-up itself: only small numbers, + - * and brackets exist for it.
+Working: a few tries that miss, then the one that hits. The checker parses an expression with `ast` and adds
+it up itself: only small numbers, + - * and brackets exist for it.
 """
 
 import ast
-import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
 
 from tenth.base.records import Problem, Verdict
@@ -30,49 +29,62 @@ class Countdown(TracedFamily):
     def draw(self, rng: random.Random, level: int) -> str:
         while True:
             numbers = [rng.randint(1, 9) for _ in range(level)]
-            target = _value(tuple(numbers), tuple(rng.choice("+-*") for _ in range(level - 1)))
+            target = _value(numbers, rng.choices("+-*", k=level - 1))
             if 1 <= target <= MAX_TARGET:
                 rng.shuffle(numbers)
                 return f"Make {target} from {' '.join(map(str, numbers))} with + - *."
 
     def solve(self, prompt: str, steps: Steps) -> str:
         target, *numbers = (int(digits) for digits in re.findall(r"[0-9]+", prompt))
-        hits: list[str] = []
-        misses: dict[str, int] = {}
-        for expression, value in _all_expressions(numbers):
-            if value == target:
-                hits.append(expression)
-            else:
-                misses[expression] = value
-        # Two different values always exist (a+b and a-b), so there is at least one miss.
-        num_misses = min(len(misses), steps.rng.randint(1, MAX_MISSES))
-        for expression in steps.rng.sample(list(misses), num_misses):
-            value = misses[expression]
+        hit, misses = _search(numbers, target, steps.rng)
+        for expression, value in misses[: steps.rng.randint(1, MAX_MISSES)]:
             if steps.take(value, target, partial(_line, expression)) == target:
                 return expression  # the slip: a miss taken for a hit
-        hit = steps.rng.choice(hits)
         steps.take(target, near(steps.rng, target), partial(_line, hit))
         return hit
 
     def read(self, text: str) -> str | None:
-        tidied = tidy(text)
-        return re.sub(r"\s*=\s*[0-9]{1,4}$", "", tidied) if tidied is not None else None
+        return tidy(text)
 
     def check(self, problem: Problem, answer_text: str) -> Verdict:
         target, *numbers = (int(digits) for digits in re.findall(r"[0-9]+", problem.prompt))
-        expression = self.read(answer_text)
-        reading = parse_expression(expression) if expression is not None else None
+        tidied = self.read(answer_text)
+        if tidied is None:
+            return Verdict(is_correct=False)
+        expression = re.sub(rf"\s*=\s*{target}$", "", tidied)
+        reading = parse_expression(expression)
         if reading is None:
             return Verdict(is_correct=False)
         value, used = reading
         return Verdict(is_correct=value == target and used == Counter(numbers), extracted=expression)
 
 
+def _search(numbers: list[int], target: int, rng: random.Random) -> tuple[str, list[tuple[str, int]]]:
+    """Random tries until one hits: (the hit, the different misses on the way, at least one).
+
+    It ends: the prompt was made from a hit, and a+b and a-b are never both the target.
+    """
+    hit = None
+    misses: dict[str, int] = {}
+    while hit is None or not misses:
+        rng.shuffle(numbers)
+        operators = rng.choices("+-*", k=len(numbers) - 1)
+        value = _value(numbers, operators)
+        if value == target or len(misses) < MAX_MISSES:
+            tail = zip(operators, map(str, numbers[1:]), strict=True)
+            expression = str(numbers[0]) + "".join(map("".join, tail))
+            if value == target:
+                hit = hit or expression
+            else:
+                misses[expression] = value
+    return hit, list(misses.items())
+
+
 def _line(expression: str, value: int) -> str:
     return f"{expression}={value}"
 
 
-def _value(numbers: tuple[int, ...], operators: tuple[str, ...]) -> int:
+def _value(numbers: Sequence[int], operators: Sequence[str]) -> int:
     """The value with the usual precedence: products first."""
     total, product = 0, numbers[0]
     for operator, number in zip(operators, numbers[1:], strict=True):
@@ -81,16 +93,6 @@ def _value(numbers: tuple[int, ...], operators: tuple[str, ...]) -> int:
         else:
             total, product = total + product, number if operator == "+" else -number
     return total + product
-
-
-def _all_expressions(numbers: list[int]) -> Iterator[tuple[str, int]]:
-    """Every bracket-free expression over every order of the numbers, with its value."""
-    for order in sorted(set(itertools.permutations(numbers))):
-        for operators in itertools.product("+-*", repeat=len(numbers) - 1):
-            tail = "".join(
-                f"{operator}{number}" for operator, number in zip(operators, order[1:], strict=True)
-            )
-            yield f"{order[0]}{tail}", _value(order, operators)
 
 
 def parse_expression(text: str) -> tuple[int, Counter[int]] | None:

@@ -27,7 +27,7 @@ def _euclid(larger: int, smaller: int, steps: Steps) -> int:
 
 
 class Gcd(TracedFamily):
-    """`What is gcd(84,36)?`; level = size. Pairs are drawn as multiples, so that 1 is not the usual answer."""
+    """`What is gcd(84,36)?`; level = size. Pairs are drawn as multiples, so that few answers are 1."""
 
     name = "gcd"
     levels = (1, 4)
@@ -48,7 +48,7 @@ class Gcd(TracedFamily):
 
 
 class Lcm(TracedFamily):
-    """`What is lcm(12,18)?`; level = size. Working: the gcd, then one number divided by it times the other."""
+    """`What is lcm(12,18)?`; level = size. Working: the gcd, one number divided by it, times the other."""
 
     name = "lcm"
     levels = (1, 3)

@@ -53,7 +53,7 @@ def _selection_line(left: list[str], pick: str) -> str:
 
 
 class Reverse(TracedFamily):
-    """`Reverse b k a e.`; level = letters, all different. Working: the last letter moves over, one per line."""
+    """`Reverse b k a e.`; level = letters, all different. Working: the last letter moves over."""
 
     name = "reverse"
     levels = (3, 10)
