@@ -124,7 +124,7 @@ def _feed_forward(config: ModelConfig, layer_id: int, *, is_whole: bool) -> int:
 
 
 def _mtp_layer(config: ModelConfig, *, is_whole: bool) -> int:
-    """Two norms, the 2d -> d projection, a block like the last, a norm before the shared head (section 2.2)."""
+    """Two norms, the 2d -> d projection, a block like the last, a norm before the head (section 2.2)."""
     hidden = config.hidden_size
     block = _layer(config, config.num_hidden_layers, is_whole=is_whole)
     return 2 * hidden + 2 * hidden * hidden + block + hidden
