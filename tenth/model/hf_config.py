@@ -17,7 +17,7 @@ from tenth.base.errors import ConfigError
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 
 # What every network of a kind has: written as it stands, refused on reading when it differs.
-_FIXED: Mapping[str, Mapping[str, Any]] = {
+_FIXED: Mapping[str, dict[str, Any]] = {
     "deepseek_v3": {
         "hidden_act": "silu",
         "attention_bias": False,
@@ -27,6 +27,12 @@ _FIXED: Mapping[str, Mapping[str, Any]] = {
     },
     "qwen2": {"hidden_act": "silu", "use_sliding_window": False},
     "llama": {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+}
+# Keys that published files leave out, with the only value that is built.
+_ASSUMED: Mapping[str, dict[str, Any]] = {
+    "deepseek_v3": {"rope_interleave": True},
+    "qwen2": {"attention_bias": True},
+    "llama": {},
 }
 _ARCHITECTURES: Mapping[str, str] = {
     "deepseek_v3": "DeepseekV3ForCausalLM",
@@ -81,7 +87,7 @@ def to_hf(config: ModelConfig, *, dtype: str = "bfloat16", is_fp8: bool = False)
 def from_hf(values: Mapping[str, Any], *, name: str | None = None) -> ModelConfig:
     """The ModelConfig of a parsed config.json. `name` None: the name it was written under, or its type."""
     model_type = _known_type(values)
-    for key, expected in _FIXED[model_type].items():
+    for key, expected in (_FIXED[model_type] | _ASSUMED[model_type]).items():
         if values.get(key, expected) != expected:
             raise ConfigError(
                 f"config.json: {key} = {values[key]!r} is not implemented for {model_type}, which here has "

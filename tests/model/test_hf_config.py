@@ -151,6 +151,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0}
     [
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not implemented"),
         ({"scoring_func": "softmax"}, "scoring_func = 'softmax' is not implemented"),
+        ({"rope_interleave": False}, "rope_interleave = False is not implemented"),
         ({"rope_scaling": LLAMA3}, "rope scaling 'llama3' is not implemented"),
         ({"hidden_size": None}, "'hidden_size' is missing"),
         ({"hidden_size": "7168"}, "hidden_size = '7168' should be of type int"),
