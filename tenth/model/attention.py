@@ -1,0 +1,78 @@
+"""Grouped-query attention: the dense Qwen2 and Llama shapes (arXiv:2305.13245).
+
+Query, key and value rows are one product. Rotation is half-split, as Hugging Face stores these families.
+In:  (B, T, D) or, when decoding, (R, D) with a cache.  Out: the same shape.
+Not here: scores and softmax (attention_core.py, cache.py).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tenth.model.attention_core import causal_attention
+from tenth.model.cache import KVCache, decode_attention
+from tenth.model.config import ModelConfig
+from tenth.model.rope import apply_rope, softmax_scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """Where the tokens of a whole-sequence pass stand."""
+
+    cos: Tensor                          # (B or 1, T, rope / 2) float32
+    sin: Tensor
+    starts: Tensor | None                # (B, T) int32 first key a query may see; None: 0
+    cache: KVCache | None = None         # set while an engine reads prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Where the tokens of a decode step stand: one token for each of R sequences."""
+
+    cos: Tensor                          # (R, rope / 2) float32
+    sin: Tensor
+    cache: KVCache
+
+
+class GroupedQueryAttention(nn.Module):
+    """H query heads share G key/value heads."""
+
+    def __init__(self, config: ModelConfig, layer_id: int) -> None:
+        super().__init__()
+        assert config.gqa is not None
+        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.gqa.num_key_value_heads, config.gqa.head_dim
+        self.layer_id = layer_id
+        rows = (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.qkv = nn.Linear(config.hidden_size, rows, bias=config.gqa.qkv_bias)
+        self.o = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.scale = softmax_scale(self.head_dim, config.yarn, config.max_position_embeddings)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        heads = self.qkv(x).unflatten(-1, (self.heads + 2 * self.kv_heads, self.head_dim))
+        q, k, v = heads.split([self.heads, self.kv_heads, self.kv_heads], dim=-2)
+        return q, k, v
+
+    def forward(self, x: Tensor, sequence: Sequence) -> Tensor:
+        q, k, v = self._split(x)                                                          # (B, T, H|G|G, head_dim)
+        if sequence.cache is not None:
+            rotated = apply_rope(k, sequence.cos, sequence.sin)
+            sequence.cache.store_prompt(self.layer_id, _entry(rotated, v))
+        out = causal_attention(
+            q, k[..., :0], k, v, sequence.cos, sequence.sin, scale=self.scale, starts=sequence.starts
+        )                                                                                 # (B, T, H, head_dim)
+        return self.o(out.flatten(-2))
+
+    def decode(self, x: Tensor, step: Step) -> Tensor:
+        """One token per sequence. (R, D) -> (R, D)"""
+        q, k, v = (part.unsqueeze(1) for part in self._split(x))                          # (R, 1, H|G|G, head_dim)
+        q, k = apply_rope(q, step.cos[:, None], step.sin[:, None]), apply_rope(k, step.cos[:, None], step.sin[:, None])
+        cached = step.cache.store_token(self.layer_id, _entry(k, v)[:, 0])
+        entries = cached.buffer.unflatten(-1, (2 * self.kv_heads, self.head_dim))         # (S, P, 2G, head_dim)
+        keys, values = entries.split(self.kv_heads, dim=2)
+        return self.o(decode_attention(q[:, 0], keys, values, cached, scale=self.scale).flatten(-2))
+
+
+def _entry(k: Tensor, v: Tensor) -> Tensor:
+    """(B, T, G, head_dim) twice -> one cache row per position (B, T, 2 * G * head_dim)"""
+    return torch.cat((k, v), dim=-2).flatten(-2)

@@ -1,0 +1,153 @@
+"""The network: embedding, blocks, final norm, head, MTP modules. One definition trains and samples.
+
+In:  token ids.  Out: hidden states after the final norm; `logits` turns them into vocabulary scores.
+Three passes over the same weights: `forward` (whole sequences), `forward_training` (the same plus balance statistics and
+MTP hiddens), `decode` (one token per sequence over a cache). Trainer and sampler cannot disagree about the function.
+Not here: losses, sampling, devices.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tenth.model.attention import Sequence, Step
+from tenth.model.block import Block
+from tenth.model.cache import KVCache
+from tenth.model.config import ModelConfig
+from tenth.model.moe import Balance, MoE
+from tenth.model.mtp import MtpModule
+from tenth.model.norm import RMSNorm
+from tenth.model.rope import active_yarn, rope_tables
+from tenth.model.router import Router
+
+# Shapes: B batch, T time, D hidden, V vocabulary, R sequences decoding, L expert layers, E experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOutput:
+    """What pre-training needs of one pass."""
+
+    hidden: Tensor                       # (B, T, D) after the final norm
+    mtp_hidden: tuple[Tensor, ...]       # per depth k: (B, T, D) after its norm; position t predicts token t + k + 1
+    balances: tuple[Balance, ...]        # per expert layer, MTP layers last
+
+
+class Transformer(nn.Module):
+    """A causal language model of any `ModelConfig`."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        depth = config.num_nextn_predict_layers
+        self.mtp = nn.ModuleList(MtpModule(config, config.num_hidden_layers + k) for k in range(depth))
+        yarn = active_yarn(config.yarn, max_position_embeddings=config.max_position_embeddings)
+        cos, sin = rope_tables(config.rope_dim, config.max_position_embeddings, theta=config.rope_theta, yarn=yarn)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, D)"""
+        return self.embed.weight if self.head is None else self.head.weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)"""
+        return F.linear(hidden, self.head_weight)
+
+    def _sequence(
+        self, ids: Tensor, *, positions: Tensor | None, segment_ids: Tensor | None, cache: KVCache | None = None
+    ) -> Sequence:
+        starts = None if segment_ids is None else segment_starts(segment_ids)
+        if positions is None and starts is not None:
+            positions = torch.arange(ids.shape[1], device=ids.device) - starts            # (B, T)
+        if positions is None:
+            return Sequence(cos=self.cos[None, : ids.shape[1]], sin=self.sin[None, : ids.shape[1]], starts=starts, cache=cache)
+        return Sequence(cos=self.cos[positions], sin=self.sin[positions], starts=starts, cache=cache)
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        token_mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Hidden states of whole sequences. ids (B, T) -> (B, T, D)
+
+        segment_ids (B, T): tokens see only their own contiguous segment (packed answers, padding on either side).
+        positions (B, T): given only where they are not simply the distance from the segment's start.
+        """
+        sequence = self._sequence(ids, positions=positions, segment_ids=segment_ids, cache=cache)
+        x = self.embed(ids)
+        for layer in self.layers:
+            x, _ = layer(x, sequence, token_mask=token_mask)
+        return self.norm(x)
+
+    def forward_training(self, ids: Tensor, *, token_mask: Tensor | None = None, depth: int = 0) -> TrainingOutput:
+        """The pass of pre-training. ids (B, T + depth): the last `depth` tokens only feed the MTP modules."""
+        time = ids.shape[1] - depth
+        sequence = self._sequence(ids[:, :time], positions=None, segment_ids=None)
+        embedded = self.embed(ids)                                                        # (B, T + depth, D)
+        x, balances = embedded[:, :time].contiguous(), []
+        for layer in self.layers:
+            x, balance = layer(x, sequence, token_mask=token_mask, measure=True)
+            balances += [balance] if balance else []
+        hidden = self.norm(x)
+        chain, mtp_hidden = hidden, []
+        for k, module in enumerate(self.mtp[:depth], start=1):
+            chain, balance = module(chain, embedded[:, k : time + k], sequence, token_mask=token_mask, measure=True)
+            balances += [balance] if balance else []
+            mtp_hidden.append(module.norm(chain))
+        return TrainingOutput(hidden=hidden, mtp_hidden=tuple(mtp_hidden), balances=tuple(balances))
+
+    def decode(self, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+        """Hidden state of one new token per sequence. ids (R,), positions (R,) -> (R, D)"""
+        step = Step(cos=self.cos[positions], sin=self.sin[positions], cache=cache)
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer.decode(x, step)
+        return self.norm(x)
+
+    def routers(self) -> list[Router]:
+        """Every router, main layers first, in the order of `TrainingOutput.balances`."""
+        return [module.router for module in self.modules() if isinstance(module, MoE)]
+
+    def to_compute_dtype(self, dtype: torch.dtype) -> "Transformer":
+        """Matrices in `dtype`; norms and routers stay float32 (DeepSeek-V3 section 3.3 keeps both wide)."""
+        for module in self.modules():
+            if not isinstance(module, RMSNorm | Router):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(dtype)
+        return self
+
+
+def segment_starts(segment_ids: Tensor) -> Tensor:
+    """First position of each token's segment. (B, T) -> (B, T) int32"""
+    time = torch.arange(segment_ids.shape[1], device=segment_ids.device).expand_as(segment_ids)
+    is_first = torch.ones_like(segment_ids, dtype=torch.bool)
+    is_first[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+    return torch.where(is_first, time, 0).cummax(1).values.to(torch.int32)
+
+
+@torch.no_grad()
+def initialise(model: Transformer, *, generator: torch.Generator) -> Transformer:
+    """Every matrix normal with std `initializer_range`, norms one, biases zero (DeepSeek-V3 section 4.2)."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() >= 2:
+            parameter.normal_(0.0, model.config.initializer_range, generator=generator)
+        elif name.endswith("bias"):
+            parameter.zero_()
+        else:
+            parameter.fill_(1.0)
+    return model
+
