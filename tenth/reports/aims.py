@@ -56,7 +56,7 @@ def check_aims(base: Evaluation, zero: Evaluation, *, seconds: float | None) -> 
             is_reached=len(hard) >= MIN_HARD_FAMILIES,
         ),
         Aim(
-            text=f"{MIN_LONGER_FAMILIES} families or more are tested on problems longer than any in the documents",
+            text=f"{MIN_LONGER_FAMILIES} families or more are tested on longer problems than documents solve",
             measured=", ".join(longer) or "none",
             is_reached=len(longer) >= MIN_LONGER_FAMILIES,
         ),

@@ -170,7 +170,8 @@ def _entropy_collapse(rows: Rows) -> Finding | None:
         severity=Severity.PROBLEM,
         metric="entropy",
         sentence=f"Entropy fell from {first:.3f} to {now:.3f} nats per token while accuracy is only "
-        f"{accuracy:.0%}: exploration has stopped; turn on clip-higher, lower the learning rate, or raise the KL weight.",
+        f"{accuracy:.0%}: exploration has stopped; turn on clip-higher, lower the learning rate, "
+        "or raise the KL weight.",
     )
 
 
@@ -244,7 +245,8 @@ def _format_stuck(rows: Rows) -> Finding | None:
         severity=Severity.WARNING,
         metric="rewards/format/mean",
         sentence=f"Only {now:.0%} of the answers are well-formed (first step {values[0]:.0%}) and that does "
-        "not rise: raise the format reward's weight, or put more well-formed documents into the base's corpus.",
+        "not rise: raise the format reward's weight, or put more well-formed documents into the "
+        "base's corpus.",
     )
 
 
