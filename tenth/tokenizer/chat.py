@@ -191,8 +191,13 @@ def _loses_thinking(message: Message, *, template: Template) -> bool:
 
 def _parse_deepseek(tokenizer: Tokenizer, ids: Sequence[int], *, frame: str) -> tuple[str, str, str]:
     del frame  # only the plain templates have one
-    before, rest = _split_at(ids, tokenizer.id_of(USER))
-    question, answer = _split_at(rest, tokenizer.id_of(ASSISTANT))
+    before, *turns = _split_at(ids, tokenizer.id_of(USER))
+    parts = [part for turn in turns for part in _split_at(turn, tokenizer.id_of(ASSISTANT))]
+    if len(turns) != 1 or len(parts) != 2:
+        raise DataError(
+            "these ids are no conversation with role tokens; were they rendered by another template?"
+        )
+    question, answer = parts
     return tokenizer.decode(before), tokenizer.decode(question), tokenizer.decode(answer)
 
 

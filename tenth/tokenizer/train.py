@@ -21,7 +21,7 @@ from tenth.tokenizer.tokenizer import Tokenizer
 
 _NUM_BYTES = 256
 _BLANK = "\u0120"  # how byte-level BPE writes the space character
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ALONE = r"\p{N}|[\r\n]|[一-龥぀-ゟ゠-ヿ]+"  # cut out first: a digit, a newline, a run of Chinese or kana
 _OPERATORS = r"\-+*/=<>^%()\[\]{}|,:;×÷"
 _REST = "|".join(
@@ -97,7 +97,7 @@ def _learn(texts: Iterable[str], *, vocab_size: int) -> tuple[list[str], list[tu
 
 
 def _with_spaced_letters(merges: Sequence[tuple[str, str]], *, budget: int) -> list[tuple[str, str]]:
-    """Keep the longest run of merges that leaves room for every single letter with its space.
+    """Keep the longest run of merges that leaves room for every small letter with its space.
 
     Spelling tasks write words as "a b z"; " z" must be one token as " a" is, however rare it was. A merge
     added last acts only where no earlier merge has used the letter.

@@ -206,6 +206,12 @@ def test_a_conversation_out_of_turn_is_refused_by_name(messages, what):
         render_prompt(TOKENIZER, messages, template=Template.ZERO)
 
 
+def test_ids_of_a_plain_frame_do_not_parse_as_role_tokens():
+    ids = render_prompt(TOKENIZER, [user("a")], template=Template.ZERO)
+    with pytest.raises(DataError, match="rendered by another template"):
+        parse_conversation(TOKENIZER, ids, template=Template.DEEPSEEK)
+
+
 def test_training_needs_an_answer():
     with pytest.raises(DataError, match="add the answer"):
         render_training(TOKENIZER, [user("a")], template=Template.ZERO)

@@ -30,13 +30,13 @@ def test_no_text_is_refused(texts):
         train_bpe(texts, vocab_size=300)
 
 
-@pytest.mark.parametrize("size", [267, 270, 320, 340, 350])
+@pytest.mark.parametrize("size", [267, 270, 293, 310, 350])
 def test_the_vocabulary_has_the_size_that_was_asked_for(size):
     assert train_bpe([*TEXTS, string.printable * 2], vocab_size=size).vocab_size == size
 
 
 def test_a_corpus_with_few_pairs_gives_a_smaller_vocabulary():
-    assert train_bpe(["ab"], vocab_size=4096).vocab_size == 267 + 1 + 52
+    assert train_bpe(["ab"], vocab_size=4096).vocab_size == 267 + 1 + 26
 
 
 def test_training_twice_gives_the_same_tokenizer():
@@ -54,10 +54,10 @@ def test_operators_and_newlines_stand_alone_however_often_they_meet():
     assert pieces(tokenizer, "=(-\n\n") == ["=", "(", "-", "\n", "\n"]
 
 
-def test_every_letter_with_its_space_is_one_token_even_one_never_seen():
+def test_every_small_letter_with_its_space_is_one_token_even_one_never_seen():
     tokenizer = train_bpe(TEXTS, vocab_size=380)
-    spaced = " ".join("zq" + string.ascii_letters)
-    assert pieces(tokenizer, spaced) == ["z", " q", *(" " + letter for letter in string.ascii_letters)]
+    spaced = " ".join("zq" + string.ascii_lowercase)
+    assert pieces(tokenizer, spaced) == ["z", " q", *(" " + letter for letter in string.ascii_lowercase)]
 
 
 def test_frequent_words_and_characters_become_tokens():

@@ -1,0 +1,177 @@
+"""SFT and preference files -> examples with a loss mask, preference pairs.
+
+Why: people's files differ in their column names, and a wrong line must be found by its number, not by a crash
+in the middle of training. One table holds the names that we know.
+In:  .jsonl or .json (also .gz) with `messages`, or `prompt` + `completion`, or an alias; `prompt`, `chosen`,
+     `rejected` for preferences.
+Out: `TrainingExample`s (ids, loss mask) and `PreferencePair`s.
+Not here: how a conversation becomes ids (tokenizer/chat.py), problem files for RL (tasks/).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tenth.base.errors import ConfigError, DataError
+from tenth.base.records import Message, Record, Role
+from tenth.data.rows import Row, read_rows
+from tenth.tokenizer.chat import Template, TrainingExample, render_training
+from tenth.tokenizer.tokenizer import Tokenizer
+
+CONVERSATION_FIELDS = ("messages", "conversations")
+PROMPT_FIELDS = ("prompt", "instruction", "question")
+COMPLETION_FIELDS = ("completion", "response", "output", "answer", "solution")
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "human": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "gpt": Role.ASSISTANT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleSet:
+    """Examples to learn from, and how many were left out because they were too long."""
+
+    examples: tuple[TrainingExample, ...]
+    num_too_long: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair(Record):
+    """A conversation up to the answer, with a better and a worse answer."""
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+
+
+def read_examples(
+    paths: Sequence[Path], tokenizer: Tokenizer, *, template: Template, max_tokens: int
+) -> ExampleSet:
+    """Every conversation of the files as ids and loss mask; those over `max_tokens` are only counted."""
+    kept: list[TrainingExample] = []
+    num_too_long = 0
+    for row in _rows(paths):
+        example = _example(row, tokenizer, template=template)
+        if len(example.ids) > max_tokens:
+            num_too_long += 1
+        else:
+            kept.append(example)
+    if not kept and num_too_long:
+        raise ConfigError(
+            f"all {num_too_long} examples of {_named(paths)} are longer than {max_tokens} tokens; "
+            "raise max_tokens."
+        )
+    if not kept:
+        raise DataError(f"{_named(paths)} holds no example; name a file that does.")
+    return ExampleSet(examples=tuple(kept), num_too_long=num_too_long)
+
+
+def read_conversations(paths: Sequence[Path]) -> Iterator[list[Message]]:
+    """Every conversation of the files, as messages."""
+    return (_messages(row) for row in _rows(paths))
+
+
+def read_preferences(paths: Sequence[Path]) -> Iterator[PreferencePair]:
+    """Every preference pair of the files; both answers must be there and differ."""
+    for row in _rows(paths):
+        chosen, rejected = (_last_text(row, field=field) for field in ("chosen", "rejected"))
+        if chosen == rejected:
+            raise row.error("'chosen' and 'rejected' are the same text; remove the line.")
+        yield PreferencePair(prompt=tuple(_prompt_messages(row)), chosen=chosen, rejected=rejected)
+
+
+def _rows(paths: Sequence[Path]) -> Iterator[Row]:
+    return (row for path in paths for row in read_rows(Path(path)))
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) for path in paths)
+
+
+def _example(row: Row, tokenizer: Tokenizer, *, template: Template) -> TrainingExample:
+    messages = _messages(row)
+    try:
+        return render_training(tokenizer, messages, template=template)
+    except DataError as error:
+        raise row.error(str(error)) from error
+
+
+def _messages(row: Row) -> list[Message]:
+    """`messages` wins when a row has both shapes, as elsewhere."""
+    field = _first_field(row, CONVERSATION_FIELDS)
+    if field is not None:
+        return [*_system(row), *_message_list(row, row.values[field], field=field)]
+    completion = _first_field(row, COMPLETION_FIELDS)
+    if completion is None:
+        raise row.error(
+            f"no field 'messages' and none of {', '.join(COMPLETION_FIELDS)} (fields: {sorted(row.values)}); "
+            "rename the columns."
+        )
+    return [*_prompt_messages(row), Message(role=Role.ASSISTANT, content=_last_text(row, field=completion))]
+
+
+def _prompt_messages(row: Row) -> list[Message]:
+    field = _first_field(row, (*PROMPT_FIELDS, *CONVERSATION_FIELDS))
+    if field is None:
+        raise row.error(
+            f"none of {', '.join(PROMPT_FIELDS)} (fields: {sorted(row.values)}); rename the columns."
+        )
+    value = row.values[field]
+    if isinstance(value, list):
+        return [*_system(row), *_message_list(row, value, field=field)]
+    text = _text(row, value, field=field)
+    if field == "instruction" and row.values.get("input"):
+        text += "\n" + _text(row, row.values["input"], field="input")
+    return [*_system(row), Message(role=Role.USER, content=text)]
+
+
+def _system(row: Row) -> list[Message]:
+    value = row.values.get("system")
+    return [Message(role=Role.SYSTEM, content=_text(row, value, field="system"))] if value else []
+
+
+def _message_list(row: Row, value: Any, *, field: str) -> list[Message]:
+    if not isinstance(value, list) or not value:
+        raise row.error(f"'{field}' must be a list of messages; mend it.")
+    return [_message(row, item, field=field) for item in value]
+
+
+def _message(row: Row, item: Any, *, field: str) -> Message:
+    """One message: `role` and `content`, or sharegpt's `from` and `value`."""
+    if not isinstance(item, Mapping):
+        raise row.error(
+            f"'{field}' holds a {type(item).__name__}, not a message with role and content; mend it."
+        )
+    role = item.get("role", item.get("from"))
+    if not isinstance(role, str) or role not in _ROLES:
+        raise row.error(f"the role {role!r} in '{field}' is none of {', '.join(_ROLES)}; mend it.")
+    return Message(
+        role=_ROLES[role],
+        content=_text(row, item.get("content", item.get("value")), field=f"{field}: content"),
+    )
+
+
+def _last_text(row: Row, *, field: str) -> str:
+    """An answer: a text, a message, or a list that ends with a message."""
+    value = row.values.get(field)
+    if isinstance(value, list) and value:
+        value = value[-1]
+    if isinstance(value, Mapping):
+        return _message(row, value, field=field).content
+    return _text(row, value, field=field)
+
+
+def _text(row: Row, value: Any, *, field: str) -> str:
+    if not isinstance(value, str):
+        shown = "missing" if value is None else f"a {type(value).__name__}"
+        raise row.error(f"'{field}' is {shown}, not a text; add it or remove the line.")
+    return value
+
+
+def _first_field(row: Row, names: Sequence[str]) -> str | None:
+    return next((name for name in names if row.values.get(name) is not None), None)
