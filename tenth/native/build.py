@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tenth.base.files import text_hash
 
-_SOURCES = ("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp")
+_SOURCES = ("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp", "sampling.cpp")
 # No -ffast-math: infinities mark masked scores. These three are what reductions need to become vectors.
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",
           "-fassociative-math", "-fno-signed-zeros", "-freciprocal-math", "-mprefer-vector-width=512", "-fopenmp")
