@@ -2,8 +2,8 @@
 
 Why: tokenising once makes every later pass free, and a memory map needs no memory. Documents are stored as
 `bos document eos`, one behind the other, without a mask between them (DeepSeek-V3, arXiv:2412.19437, section
-4.1). `index.json` is written last: a directory without it was cut off and is written again. Until new tokens are
-whole, a directory keeps its old ones.
+4.1). `index.json` is written last: a directory without it was cut off and is written again. Until the new
+tokens are whole, a directory keeps its old ones.
 In:  document texts and a tokenizer. Out: a `TokenSet`.
 Not here: windows and their order (pretrain_stream.py).
 """

@@ -9,7 +9,8 @@ In:  texts. Out: a `Tokenizer` whose ids are specials, bytes, merges, in this or
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import AddedToken, Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as LibraryTokenizer
@@ -73,24 +74,24 @@ def _untrained(model: models.BPE) -> LibraryTokenizer:
 
 
 def _learn(texts: Iterable[str], *, vocab_size: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """The alphabet and the merges, in order. Special strings are cut out: they are no words."""
     library = _untrained(models.BPE())
-    library.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
     )
-    num_texts = 0
+    special = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+    num_parts = 0
 
-    def counted() -> Iterable[str]:
-        nonlocal num_texts
+    def parts() -> Iterator[str]:
+        nonlocal num_parts
         for text in texts:
-            num_texts += bool(text)
-            yield text
+            for part in special.split(text):
+                num_parts += bool(part)
+                yield part
 
-    library.train_from_iterator(counted(), trainer)
-    if num_texts == 0:
+    library.train_from_iterator(parts(), trainer)
+    if num_parts == 0:
         raise DataError("the tokenizer got no text to learn from; name a corpus that is not empty.")
     merges = json.loads(library.to_str())["model"]["merges"]
     return alphabet, [(left, right) for left, right in merges]

@@ -66,5 +66,12 @@ def test_frequent_words_and_characters_become_tokens():
 
 
 def test_special_strings_in_the_corpus_are_not_learned_as_characters():
-    tokenizer = train_bpe(["a<think>b</think>"] * 50, vocab_size=400)
-    assert len(tokenizer.encode_plain("<think>")) > 2
+    tokenizer = train_bpe(["a<think>b</think><｜User｜><answer>" + "think" * 3] * 50, vocab_size=400)
+    assert [tokenizer.id_of(token) for token in SPECIAL_TOKENS] == list(range(len(SPECIAL_TOKENS)))
+    assert pieces(tokenizer, "<think>think</think>") == ["<think>", "think", "</think>"]
+    plain = [tokenizer.decode([token_id]) for token_id in tokenizer.encode_plain("</think>")]
+    assert plain == ["<", "/", "think", ">"]
+    learned = [
+        tokenizer.decode([token_id]) for token_id in range(len(SPECIAL_TOKENS) + 256, tokenizer.vocab_size)
+    ]
+    assert not any("<" in token or "answer" in token for token in learned)
