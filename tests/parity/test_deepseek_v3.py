@@ -1,0 +1,170 @@
+"""Our network computes what transformers' DeepseekV3ForCausalLM computes, given the same weights."""
+
+import dataclasses
+
+import pytest
+import torch
+from weights import assert_gradients_match, load, randomise
+
+from tenth.model.config import MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.hf_config import from_hf, to_hf
+from tenth.model.router import choose_experts
+from tenth.model.transformer import Transformer
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.parity
+
+# Two float32 passes over these widths each stand about 1e-5 off a float64 one. transformers keeps RMSNorm and
+# softmax (and its router) in float32 even for float64 weights, which leaves 4e-6 there.
+TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-5}
+
+TOKENS = 96  # three times the original context below, so that stretched and plain angles differ widely
+
+WIDE = MlaConfig(q_lora_rank=24, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=32)
+MOE = MoeConfig(
+    n_routed_experts=16,
+    n_shared_experts=2,
+    num_experts_per_tok=4,
+    moe_intermediate_size=24,
+    n_group=4,
+    topk_group=2,
+    routed_scaling_factor=2.5,
+)
+# Everything at once: query latent, YaRN past its threshold, a dense first layer, groups, a selection bias.
+FULL = ModelConfig(
+    name="full",
+    vocab_size=64,
+    hidden_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=96,
+    mla=WIDE,
+    moe=MOE,
+    max_position_embeddings=256,
+    yarn=YarnConfig(factor=8.0, original_max_position_embeddings=32),
+)
+CASES = {
+    "full": FULL,
+    "no query latent": dataclasses.replace(FULL, mla=dataclasses.replace(WIDE, q_lora_rank=None)),
+    "no yarn": dataclasses.replace(FULL, yarn=None),
+    "v2 mscale": dataclasses.replace(
+        FULL, yarn=dataclasses.replace(FULL.yarn, mscale=0.707, mscale_all_dim=0.707)
+    ),
+    "one group, plain weights": dataclasses.replace(
+        FULL, moe=dataclasses.replace(MOE, n_group=1, topk_group=1, norm_topk_prob=False)
+    ),
+    "odd widths": dataclasses.replace(  # none of which the native kernels take
+        FULL,
+        hidden_size=50,
+        mla=MlaConfig(q_lora_rank=7, kv_lora_rank=5, qk_nope_head_dim=9, qk_rope_head_dim=6, v_head_dim=11),
+        moe=dataclasses.replace(MOE, moe_intermediate_size=13),
+    ),
+    "dense": dataclasses.replace(FULL, moe=None),
+}
+
+
+def build_peer(config: ModelConfig, *, seed: int = 0):
+    theirs = transformers.DeepseekV3Config(**to_hf(config, dtype="float32"))
+    theirs._attn_implementation = "eager"
+    theirs._experts_implementation = "eager"
+    peer = transformers.DeepseekV3ForCausalLM(theirs).eval()
+    randomise(peer, seed=seed)
+    return peer
+
+
+def build_ours(config: ModelConfig, peer) -> Transformer:
+    network = Transformer(config)
+    load(network, peer.state_dict())
+    return network
+
+
+def token_ids(*, seed: int = 1, batch: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(FULL.vocab_size, (batch, TOKENS), generator=generator)
+
+
+def our_logits(config: ModelConfig, peer, ids: torch.Tensor) -> torch.Tensor:
+    network = build_ours(config, peer)
+    with torch.no_grad():
+        return network.logits(network(ids))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
+def test_logits_are_equal(config, dtype):
+    peer = build_peer(config).to(dtype)
+    network = build_ours(config, peer).to(dtype)
+    ids = token_ids()
+    with torch.no_grad():
+        theirs, ours = peer(ids).logits, network.logits(network(ids))
+    assert theirs.abs().max() > 1  # else a tolerance in absolute terms would mean little
+    torch.testing.assert_close(ours, theirs, atol=TOLERANCE[dtype], rtol=0)
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        dataclasses.replace(FULL, yarn=None),
+        dataclasses.replace(FULL, yarn=dataclasses.replace(FULL.yarn, factor=4.0)),
+        dataclasses.replace(FULL, moe=dataclasses.replace(MOE, n_group=1, topk_group=1)),
+        dataclasses.replace(FULL, moe=dataclasses.replace(MOE, routed_scaling_factor=1.0)),
+        dataclasses.replace(FULL, moe=dataclasses.replace(MOE, norm_topk_prob=False)),
+    ],
+    ids=["yarn", "yarn factor", "groups", "scaling factor", "renormalisation"],
+)
+def test_the_comparison_would_notice_a_missing_part(without):
+    peer, ids = build_peer(FULL), token_ids()
+    difference = our_logits(without, peer, ids) - our_logits(FULL, peer, ids)
+    assert difference.abs().max() > 0.01
+
+
+def test_the_selection_bias_decides_some_choices():
+    scores = torch.sigmoid(torch.randn(TOKENS, 16, generator=torch.Generator().manual_seed(2)))
+    bias = build_ours(FULL, build_peer(FULL)).routers()[0].bias
+    with_bias, without = (choose_experts(scores, b, config=MOE).sort().values for b in (bias, bias * 0))
+    assert (with_bias != without).any()
+
+
+@pytest.mark.parametrize("config", [FULL, CASES["odd widths"]], ids=["native", "reference"])
+def test_gradients_are_equal(config):
+    peer = build_peer(config)
+    network = build_ours(config, peer)
+    ids = token_ids()
+    targets = token_ids(seed=3)
+    for logits in (peer(ids).logits, network.logits(network(ids))):
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+    assert_gradients_match(network, peer)
+
+
+def test_the_mtp_module_equals_transformers_mtp_layer():
+    modeling = transformers.models.deepseek_v3.modeling_deepseek_v3
+    config = dataclasses.replace(FULL, num_nextn_predict_layers=1)
+    peer = build_peer(config)
+    layer = transformers.modeling_layers.MtpLayer(
+        peer.config, modeling.DeepseekV3DecoderLayer, modeling.DeepseekV3RMSNorm, config.num_hidden_layers
+    ).eval()
+    randomise(layer, seed=5)
+    network = Transformer(config)
+    load(network, {**peer.state_dict(), **{f"mtp.0.{k}": v for k, v in layer.state_dict().items()}})
+
+    ids = token_ids()
+    positions = torch.arange(TOKENS - 1)[None]
+    causal = torch.full((TOKENS - 1, TOKENS - 1), -torch.inf).triu(1)[None, None]
+    with torch.no_grad():
+        hidden = peer.model(ids[:, :-1]).last_hidden_state
+        theirs = layer(
+            peer.model.embed_tokens(ids[:, 1:]),
+            hidden,
+            position_embeddings=peer.model.rotary_emb(hidden, positions),
+            attention_mask=causal,
+            position_ids=positions,
+            past_key_values=None,
+        )
+        ours = network.forward_training(ids, depth=1)
+    torch.testing.assert_close(ours.hidden, hidden, atol=5e-5, rtol=0)
+    torch.testing.assert_close(ours.mtp_hidden[0], theirs, atol=5e-5, rtol=0)
+
+
+def test_transformers_reads_our_config_and_we_read_what_it_writes():
+    theirs = transformers.DeepseekV3Config(**to_hf(FULL))
+    assert from_hf(theirs.to_dict(), name=FULL.name) == FULL
