@@ -121,7 +121,7 @@ def _loss_spikes(rows: Rows) -> Finding | None:
     return Finding(
         severity=Severity.WARNING,
         metric="loss",
-        sentence=f"The loss jumped {len(spikes)} times, at worst to {max(spikes):.1f} times the median of "
+        sentence=f"The loss jumped {len(spikes)} time{'s' if len(spikes) > 1 else ''}, at worst to {max(spikes):.1f} times the median of "
         f"the {SPIKE_WINDOW} steps before: lengthen the warm-up or lower the learning rate.",
     )
 
