@@ -8,6 +8,7 @@ Not here: the families themselves (generated/), rewards over model text (rewards
 """
 
 import random
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def guess_baseline(family: Family, *, levels: Sequence[int], split: Split, seed:
     constant = max(
         sum(family.check(item, answer).is_correct for item in sample) / len(sample) for answer in favourites
     )
-    return max(constant, sum(family.chance(item) for item in sample) / len(sample))
+    return max(constant, statistics.fmean(family.chance(item) for item in sample))
 
 
 def require_level(family: Family, level: int) -> None:

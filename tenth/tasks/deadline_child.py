@@ -1,0 +1,82 @@
+"""The child's side of deadline.py: read arguments, call the function, write the result, one line each.
+
+Why a file of its own: it is run with `python -m`, and should import nothing that the function does not need.
+In:  argv: function, prepare, deadline in seconds, trusted|untrusted; lines of JSON arguments on stdin.
+Out: lines {"value": ...} or {"error": "Kind: message"} on what was stdout; prints of the function go nowhere.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+MEMORY_BYTES = 4 << 30  # of address space, for untrusted functions
+GRACE_SECONDS = 5.0  # the parent kills at the deadline; without a parent, we end ourselves
+
+
+def main() -> None:
+    """Serve calls until the parent closes the pipe."""
+    function_name, prepare_name, deadline_seconds, trust = sys.argv[1:]
+    replies = _private_stdout()
+    if trust == "untrusted":
+        _limit_memory()
+    try:
+        if prepare_name:
+            _find(prepare_name)()
+        function = _find(function_name)
+    except BaseException as error:  # noqa: BLE001  the parent turns it into a sentence
+        _reply(replies, {"error": _describe(error)})
+        return
+    _reply(replies, {"value": "ready"})
+    for line in sys.stdin.buffer:
+        # A parent that was killed cannot kill us: a plain alarm ends even a loop inside C code.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, float(deadline_seconds) + GRACE_SECONDS)
+        _reply(replies, _outcome(function, json.loads(line)))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _outcome(function: Callable[..., Any], arguments: list[Any]) -> dict[str, Any]:
+    try:
+        value = function(*arguments)
+        json.dumps(value)
+    except BaseException as error:  # noqa: BLE001  also SystemExit and MemoryError: all are the verifier's fault
+        return {"error": _describe(error)}
+    return {"value": value}
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def _reply(replies: BinaryIO, value: dict[str, Any]) -> None:
+    replies.write(json.dumps(value).encode() + b"\n")
+    replies.flush()
+
+
+def _private_stdout() -> BinaryIO:
+    """Keep the reply pipe for ourselves; descriptor 1 leads nowhere, so that prints cannot forge replies."""
+    replies = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    return replies
+
+
+def _limit_memory() -> None:
+    import resource  # absent on Windows, where nothing here runs
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _find(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""From what a model wrote to named rewards and one weighted number.
+
+Why: R1-Zero's reward is accuracy plus format, by rule (DeepSeek-R1, arXiv:2501.12948, section 2.2.2), and
+R1 adds language consistency (section 2.3.2). Each stays a named float, so that a report can tell them apart.
+In:  a problem and a sampled text. Out: `Scored`: rewards by name, their weighted sum, a verifier's error.
+Not here: how an answer is judged (checkers), how a user's function is run (user_reward.py).
+
+The answer is what stands between <answer> and </answer> behind the thinking, and there has to be exactly
+one such pair: a text with two answers hedges, and hedging must not pay. A thought that never ends has no
+answer, even when it mentions one.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tenth.base.errors import ConfigError, VerifierError
+from tenth.base.records import Problem, Record, Verdict
+
+Check = Callable[[Problem, str], Verdict]
+
+BUILT_IN = ("accuracy", "format", "language")
+
+_FORMAT = re.compile(r"<think>.*</think>\s*<answer>.*</answer>\s*", flags=re.DOTALL)
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+_LATIN_WORD = re.compile(r"[A-Za-z]+")
+
+
+def extract_answer(text: str) -> str | None:
+    """The text of the one answer, None when there is none or more than one."""
+    if text.count("<think>") > text.count("</think>"):
+        return None
+    behind = text.rpartition("</think>")[2]
+    if behind.count("<answer>") != 1 or behind.count("</answer>") != 1:
+        return None
+    before, _, rest = behind.partition("<answer>")
+    answer, closed, _ = rest.partition("</answer>")
+    return answer.strip() if closed and "</answer>" not in before else None
+
+
+def format_score(text: str) -> float:
+    """1.0 for `<think>...</think> <answer>...</answer>`: each tag once, in order, nothing before or after."""
+    is_once = all(text.count(tag) == 1 for tag in _TAGS)
+    return 1.0 if is_once and _FORMAT.fullmatch(text.lstrip()) else 0.0
+
+
+def language_consistency(text: str, language: str) -> float:
+    """The share of words of the thinking that are in the language asked for; 1.0 when it has no words.
+
+    A Chinese character counts as one word, a run of Latin letters too (R1, section 2.3.2, leaves it open).
+    """
+    if language not in ("en", "zh"):
+        raise ConfigError(f"no language reward for '{language}'; use 'en' or 'zh', or leave the reward out.")
+    thinking = text.partition("<think>")[2].partition("</think>")[0] if "<think>" in text else text
+    thinking = re.sub(r"</?(?:think|answer)>", " ", thinking)
+    chinese, latin = len(_HAN.findall(thinking)), len(_LATIN_WORD.findall(thinking))
+    if chinese + latin == 0:
+        return 1.0
+    return (chinese if language == "zh" else latin) / (chinese + latin)
+
+
+class BatchReward(Protocol):
+    """A reward that judges many completions at once; None means: no opinion on this one."""
+
+    def score(
+        self, problems: Sequence[Problem], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+    ) -> list[float | None]:
+        """One reward per completion. VerifierError when it failed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Record):
+    """What one sampled text earned. With `error` set nobody knows: leave the sample out of training."""
+
+    rewards: Mapping[str, float]  # by name, unweighted; a reward that failed or abstained is absent
+    reward: float  # the weighted sum of those present
+    error: str | None = None
+    answer: str | None = None  # as extracted
+
+
+class RewardSet:
+    """Weighted, named rewards: accuracy, format, language, and functions of the user's."""
+
+    def __init__(
+        self,
+        check: Check,
+        *,
+        weights: Mapping[str, float],
+        functions: Mapping[str, BatchReward] | None = None,
+    ) -> None:
+        functions = functions or {}
+        known = [*BUILT_IN, *functions]
+        unknown = [name for name in weights if name not in known]
+        if unknown or not weights:
+            named = f"reward '{unknown[0]}' is not known" if unknown else "no rewards are given"
+            raise ConfigError(f"{named}; choose from {', '.join(known)}.")
+        unused = [name for name in functions if name not in weights]
+        if unused:
+            raise ConfigError(
+                f"reward function '{unused[0]}' has no weight; add {unused[0]} = 1.0 to the weights."
+            )
+        self._check = check
+        self._weights = dict(weights)
+        self._functions = dict(functions)
+
+    def score(
+        self,
+        problems: Sequence[Problem],
+        texts: Sequence[str],
+        *,
+        completion_ids: Sequence[Sequence[int]] | None = None,
+    ) -> list[Scored]:
+        """One `Scored` per text; the i-th text answers the i-th problem."""
+        ids = completion_ids if completion_ids is not None else [() for _ in texts]
+        columns, errors = self._function_columns(problems, texts, ids)
+        scored = []
+        for index, (problem, text) in enumerate(zip(problems, texts, strict=True)):
+            answer = extract_answer(text)
+            rewards, error = self._rule_rewards(problem, text, answer)
+            extra = {name: column[index] for name, column in columns.items()}
+            rewards |= {name: value for name, value in extra.items() if value is not None}
+            total = sum(self._weights[name] * value for name, value in rewards.items())
+            found = [text for text in (error, *errors) if text is not None]
+            scored.append(
+                Scored(rewards=rewards, reward=total, error="; ".join(found) or None, answer=answer)
+            )
+        return scored
+
+    def _rule_rewards(
+        self, problem: Problem, text: str, answer: str | None
+    ) -> tuple[dict[str, float], str | None]:
+        rewards: dict[str, float] = {}
+        error = None
+        if "accuracy" in self._weights:
+            verdict = Verdict(is_correct=False) if answer is None else self._check(problem, answer)
+            error = verdict.error
+            if error is None:
+                rewards["accuracy"] = float(verdict.is_correct)
+        if "format" in self._weights:
+            rewards["format"] = format_score(text)
+        if "language" in self._weights:
+            rewards["language"] = language_consistency(text, problem.language)
+        return rewards, error
+
+    def _function_columns(
+        self, problems: Sequence[Problem], texts: Sequence[str], ids: Sequence[Sequence[int]]
+    ) -> tuple[dict[str, list[float | None]], list[str]]:
+        columns: dict[str, list[float | None]] = {}
+        errors: list[str] = []
+        for name, function in self._functions.items():
+            try:
+                columns[name] = function.score(problems, texts, ids)
+            except VerifierError as error:
+                errors.append(f"reward '{name}': {error}")
+        return columns, errors

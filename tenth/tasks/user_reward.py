@@ -1,0 +1,141 @@
+"""A user's own reward: a Python function with TRL's signature, named `file.py:function`.
+
+Why: people have such functions already. TRL calls them with keywords `prompts`, `completions`,
+`completion_ids`, one list per dataset column, `trainer_state`, `log_extra` and `log_metric`, and takes back
+one float or None per completion; `async def` is allowed. The same function works here unchanged.
+In:  the spec; then problems and sampled texts. Out: one float or None (no opinion) each.
+Not here: weights (rewards.py), the process that may be killed (deadline.py).
+"""
+
+import asyncio
+import functools
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tenth.base.errors import ConfigError, VerifierError
+from tenth.base.records import Problem
+from tenth.tasks.deadline import Worker
+
+DEADLINE_SECONDS = 60.0  # per batch, not per completion
+
+
+def text_of(completion: "str | Sequence[Mapping[str, str]]") -> str:
+    """The text of a completion, whether it came as a string or as a list of messages.
+
+    >>> text_of([{"role": "assistant", "content": "42"}])
+    '42'
+    """
+    if isinstance(completion, str):
+        return completion
+    return "".join(message["content"] for message in completion if message["role"] == "assistant")
+
+
+class UserReward:
+    """A `BatchReward` that calls the user's function in a process of its own, with a deadline per batch."""
+
+    def __init__(self, spec: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        path, separator, function = spec.rpartition(":")
+        if not separator or not function.isidentifier():
+            raise ConfigError(f"reward '{spec}' is not file.py:function; write it like rewards.py:my_reward.")
+        if not Path(path).is_file():
+            raise ConfigError(f"reward '{spec}': the file {path} does not exist; check the path.")
+        self.name = function
+        self._spec = f"{Path(path).resolve()}:{function}"
+        self._worker = Worker(
+            "tenth.tasks.user_reward:call", deadline_seconds=deadline_seconds, is_trusted=True
+        )
+        try:
+            self._worker.call(self._spec, None)
+        except VerifierError as error:
+            self._worker.close()
+            raise ConfigError(f"reward '{spec}' cannot be used: {error}") from error
+
+    def score(
+        self, problems: Sequence[Problem], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+    ) -> list[float | None]:
+        """One reward per completion."""
+        if not texts:
+            return []
+        arguments = reward_arguments(problems, texts, completion_ids)
+        return _floats(self._worker.call(self._spec, arguments), count=len(texts), name=self.name)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+
+def reward_arguments(
+    problems: Sequence[Problem], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+) -> dict[str, list[Any]]:
+    """TRL's keywords: problems that came as messages get message completions, the others strings."""
+    is_chat = any("messages" in problem.metadata for problem in problems)
+    columns: dict[str, list[Any]] = {
+        name: [problem.metadata.get(name) for problem in problems]
+        for name in dict.fromkeys(name for problem in problems for name in problem.metadata)
+        if name != "messages"
+    }
+    for name in ("answer", "task", "level", "language", "problem_id"):
+        columns[name] = [getattr(problem, name) for problem in problems]
+    prompts: list[Any] = [problem.prompt for problem in problems]
+    completions: list[Any] = list(texts)
+    if is_chat:
+        prompts = [
+            problem.metadata.get("messages", [{"role": "user", "content": problem.prompt}])
+            for problem in problems
+        ]
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
+    return columns | {
+        "prompts": prompts,
+        "completions": completions,
+        "completion_ids": [list(ids) for ids in completion_ids],
+    }
+
+
+def call(spec: str, arguments: dict[str, list[Any]] | None) -> list[Any] | None:
+    """Runs in the worker. Without arguments it only loads the function and looks at its signature."""
+    function = _load(spec)
+    if arguments is None:
+        return None
+    silent = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
+    result = function(**arguments, **silent)
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
+    return list(result)
+
+
+@functools.cache
+def _load(spec: str) -> Callable[..., Any]:
+    path, _, name = spec.rpartition(":")
+    module_spec = importlib.util.spec_from_file_location("user_reward_file", path)
+    if module_spec is None or module_spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ValueError(f"{path} has no function '{name}'")
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise ValueError(
+            f"'{name}' is called with more keywords than it names: add **kwargs to its parameters"
+        )
+    return function
+
+
+def _ignore(*_args: Any, **_kwargs: Any) -> None:
+    """Stands for TRL's log_extra and log_metric."""
+
+
+def _floats(values: list[Any], *, count: int, name: str) -> list[float | None]:
+    if len(values) != count:
+        raise VerifierError(f"reward '{name}' returned {len(values)} values for {count} completions.")
+    for value in values:
+        if value is not None and (not isinstance(value, int | float) or not math.isfinite(value)):
+            raise VerifierError(
+                f"reward '{name}' returned {value!r}; only finite numbers and None are rewards."
+            )
+    return [None if value is None else float(value) for value in values]
