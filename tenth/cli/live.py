@@ -205,7 +205,9 @@ def _stage_cells(progress: StageProgress, *, now: float) -> list[RenderableType]
     elapsed = show_seconds(progress.elapsed_seconds(now))
     is_done = progress.ended_at is not None
     eta = progress.eta_seconds(now)
-    bar = ProgressBar(total=max(1, progress.total_steps), completed=progress.steps_done, width=28)
+    bar = ProgressBar(
+        total=max(1, progress.total_steps), completed=progress.steps_done, width=28, complete_style="cyan"
+    )
     return [
         Text("✓" if is_done else "▸", style="green" if is_done else "cyan"),
         Text(progress.name, style="" if is_done else "bold"),

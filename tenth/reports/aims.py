@@ -9,7 +9,7 @@ Not here: how they look (sections.py).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tenth.reports.scores import BASE_WAYS, FORCED_DIRECT, SAMPLED, Evaluation, Score
+from tenth.reports.scores import BASE_WAYS, FORCED_DIRECT, MODE_LABELS, SAMPLED, Evaluation, Score
 
 RISE = 0.30
 FINAL_ACCURACY = 0.75
@@ -79,7 +79,7 @@ def _beats_base_aim(base: Evaluation, end: Score) -> Aim:
     best = max(ways, key=lambda mode: ways[mode].accuracy)
     return Aim(
         text=f"R1-Zero beats the base in each of the {len(BASE_WAYS)} ways it is measured",
-        measured=f"best way of {len(ways)}: {best} {ways[best].accuracy:.1%}",
+        measured=f"best way of {len(ways)}: {MODE_LABELS[best]}, {ways[best].accuracy:.1%}",
         is_reached=end.accuracy > ways[best].accuracy and len(ways) == len(BASE_WAYS),
     )
 

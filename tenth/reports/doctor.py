@@ -118,10 +118,11 @@ def _loss_spikes(rows: Rows) -> Finding | None:
     spikes = [factor for factor in factors if factor > SPIKE_FACTOR]
     if not spikes:
         return None
+    times = "once" if len(spikes) == 1 else f"{len(spikes)} times"
     return Finding(
         severity=Severity.WARNING,
         metric="loss",
-        sentence=f"The loss jumped {len(spikes)} time{'s' if len(spikes) > 1 else ''}, at worst to {max(spikes):.1f} times the median of "
+        sentence=f"The loss jumped {times}, at worst to {max(spikes):.1f} times the median of "
         f"the {SPIKE_WINDOW} steps before: lengthen the warm-up or lower the learning rate.",
     )
 

@@ -132,7 +132,7 @@ def draw_families(base: Evaluation | None, zero: Evaluation | None) -> str | Non
         axes.get_xticklabels()[0].set_fontweight("bold")
         axes.set_xlim(-0.6, len(rows) - 0.4)
         _as_share(axes)
-        _legend_above(figure, axes)
+        _legend_above(figure)
 
     return _draw("families", paint, height_inches=3.7)
 
@@ -161,7 +161,7 @@ def draw_levels(base: Evaluation | None, zero: Evaluation | None) -> str | None:
             shown = [(levels.get(family, {}), colour, label) for levels, colour, label in lines]
             _paint_levels(axes, shown, longest.get(family))
             axes.set_title(family)
-        _legend_above(figure, figure.axes[0])
+        _legend_above(figure)
 
     return _draw("levels", paint, height_inches=1.9 * height + 0.4)
 
@@ -329,8 +329,18 @@ def _as_share(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _legend_above(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
+def _legend_above(figure: Figure) -> None:
+    """One legend for all panels; a label that only some of them have is there too."""
+    shown = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(
-        handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.2, columnspacing=1.4
+        shown.values(),
+        shown.keys(),
+        loc="outside upper left",
+        ncols=len(shown),
+        handlelength=1.2,
+        columnspacing=1.4,
     )

@@ -54,7 +54,7 @@ def _sampled(run: Run, stage_name: str) -> Sequence[Sample]:
     if stage is None:
         return []
     stored = read_samples(stage.path, SAMPLED)
-    evaluation = None if stored else stage.evaluation()
+    evaluation = None if stored else stage.scores()
     return [s for s in evaluation.examples if s.mode == SAMPLED] if evaluation else stored
 
 

@@ -18,7 +18,7 @@ from tenth.base.errors import DataError, RunError
 from tenth.base.files import read_json
 from tenth.base.records import Rollout
 from tenth.base.runlog import read_metrics
-from tenth.reports.scores import SAMPLED, Evaluation, read_evaluation
+from tenth.reports.scores import SAMPLED, Evaluation, read_evaluation, read_scores
 
 FORMAT_VERSION = 1  # the newest run.json this code can read
 
@@ -56,8 +56,12 @@ class Stage:
         return list(read_metrics(self.path / "metrics.jsonl"))
 
     def evaluation(self) -> Evaluation | None:
-        """The stage's eval.json as records."""
+        """The stage's evaluation, readable shares counted in its samples."""
         return read_evaluation(self.path)
+
+    def scores(self) -> Evaluation | None:
+        """The stage's eval.json alone: quick, for lists."""
+        return read_scores(self.path)
 
     def corpus(self) -> Mapping[str, Any]:
         """corpus.json of the documents stage; empty for others."""
@@ -188,7 +192,8 @@ def summarise_run(path: Path) -> RunLine:
 def final_accuracy(run: Run) -> float | None:
     """Sampled pass@1 of R1-Zero, or of the base while there is no R1-Zero."""
     for name in (MEASURE_ZERO, MEASURE_BASE):
-        evaluation = run.evaluation(name)
+        stage = run.stage(name)
+        evaluation = stage.scores() if stage else None
         score = evaluation.score(SAMPLED) if evaluation else None
         if score:
             return score.accuracy
@@ -280,7 +285,7 @@ def _read_done(path: Path) -> Done | None:
 def _results(run: Run) -> dict[str, float]:
     found: dict[str, float] = {}
     for stage in run.stages:
-        evaluation = stage.evaluation()
+        evaluation = stage.scores()
         if evaluation:
             for mode, scores in evaluation.modes.items():
                 found[f"{stage.name} / {mode}"] = scores.overall.accuracy

@@ -118,19 +118,26 @@ class Evaluation:
         return found.overall if family is None else found.families.get(family)
 
 
-def read_evaluation(stage_dir: Path) -> Evaluation | None:
-    """The evaluation of a stage, or None while there is none yet."""
+def read_scores(stage_dir: Path) -> Evaluation | None:
+    """What eval.json says, or None while there is none; `readable` stays unknown."""
     path = stage_dir / "eval.json"
     if not path.exists():
         return None
     value = read_json(path)
     try:
-        evaluation = parse_evaluation(value)
+        return parse_evaluation(value)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not an evaluation ({type(error).__name__}: {error}); "
             "delete it and run the stage again."
         ) from error
+
+
+def read_evaluation(stage_dir: Path) -> Evaluation | None:
+    """`read_scores`, with the readable shares counted in the stored samples (all of them are read)."""
+    evaluation = read_scores(stage_dir)
+    if evaluation is None:
+        return None
     modes = {
         mode: with_readable(scores, readable_shares(read_samples(stage_dir, mode)))
         for mode, scores in evaluation.modes.items()

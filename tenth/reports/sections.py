@@ -155,6 +155,9 @@ def controls_section(facts: Facts) -> Html | None:
         for label, score in shown
         if score is not None
     ]
+    within_reach = _pass_at_16(facts)
+    if within_reach is not None:
+        rows.append(("base, solved by one of 16 samples (pass@16)", _percent(within_reach), "–", "–"))
     head = ("", "accuracy", "share that thinks", "tokens per answer")
     return join([element("h2", "Controls at equal tokens"), table(head, rows)])
 

@@ -86,7 +86,7 @@ SPEAKS = [  # metric, rows, severity, words
         "loss",
         ramp("loss", [2.0] * 10 + [6.0, 2.0]),
         Severity.WARNING,
-        "jumped 1 time, at worst to 3.0 times",
+        "jumped once, at worst to 3.0 times",
     ),
 ]
 

@@ -9,7 +9,15 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_run import EVIL, RunBuilder, build_whole_run, pretrain_rows
+from synthetic_run import (
+    BASE_ACCURACY,
+    EVIL,
+    RunBuilder,
+    build_whole_run,
+    evaluation,
+    pretrain_rows,
+    score,
+)
 
 from tenth.reports import figures, panels
 from tenth.reports.answers import show_text
@@ -17,6 +25,7 @@ from tenth.reports.gain import Gain
 from tenth.reports.markup import Html, element, join
 from tenth.reports.page import build_page, write_report, write_seeds_report
 from tenth.reports.runs import read_run
+from tenth.reports.scores import parse_evaluation
 
 
 class Reader(HTMLParser):
@@ -122,6 +131,16 @@ def test_findings_reach_the_page(builder: RunBuilder):
     assert "A GRPO loss near 0 is normal" in page
 
 
+def test_what_the_base_solves_in_16_tries_stands_beside_the_controls(builder: RunBuilder):
+    builder.base()
+    value = evaluation(BASE_ACCURACY)
+    value["modes"]["sampled_pass16"] = {"overall": score(0.3, pass_at={"1": 0.3, "16": 0.777})}
+    builder.write("03-measure-base/eval.json", value)
+    builder.controls()
+    text = " ".join(read_html(build_page(read_run(builder.path))).text)
+    assert "base, solved by one of 16 samples (pass@16) 77.7" in text
+
+
 def test_seeds_are_written_as_page_table_and_json(tmp_path: Path):
     runs = [build_whole_run(tmp_path / f"seed{seed}", seed=seed) for seed in (1, 2)]
     paths = write_seeds_report(runs, tmp_path / "out")
@@ -156,6 +175,13 @@ def test_a_moving_average_shrinks_evenly_at_the_ends():
     # window 3: each inner value is the mean of three, the ends stay as they are
     assert panels.smooth([0.0, 3.0, 6.0, 0.0], window=3) == [0.0, 3.0, 3.0, 0.0]
     assert panels.smooth([1.0, 2.0], window=0) == [1.0, 2.0]
+
+
+def test_the_legend_names_a_line_that_only_a_later_family_has():
+    value = evaluation({"sampled": 0.3}, longest_in_documents={"sorting": 6})
+    svg = figures.draw_levels(parse_evaluation(value), None)
+    assert svg is not None
+    assert "longest in documents" in svg
 
 
 def test_one_panel_per_family():
