@@ -1,0 +1,61 @@
+"""What the base reads: generated solutions as a web corpus would hold them, some direct, some worked, some wrong.
+
+Why: R1-Zero can only find out that thinking pays if the base has seen both ways of answering. No document solves a test
+or dev question, and none goes beyond a family's `document_levels`.
+In:  families, shares, a seed.  Out: an endless iterator of texts; counts of what was written.
+Not here: tokenising (data/), the families (tasks/).
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from tenth.base.records import Problem
+from tenth.base.seeds import stream_random
+from tenth.pipeline.recipe import DocumentsSection, FamilySection
+from tenth.tasks.task import Family, Split, Work, split_of
+from tenth.tokenizer.chat import Template, render_text
+
+
+def solution_text(thinking: str | None, answer: str, *, is_tagged: bool = True) -> str:
+    """The assistant's side of a document, in R1-Zero's shape."""
+    shown = f"<answer>{answer}</answer>" if is_tagged else f" {answer}"
+    return shown if thinking is None else f"<think>{thinking}</think>{shown}"
+
+
+def training_problem(family: Family, levels: tuple[int, int], rng: random.Random) -> Problem:
+    """A random problem of the training split, its level drawn evenly."""
+    while True:
+        problem = family.make(rng, level=rng.randint(*levels))
+        if split_of(problem.problem_id) is Split.TRAIN:
+            return problem
+
+
+class Solutions:
+    """An endless stream of solution documents that counts what it has written."""
+
+    def __init__(
+        self, sections: Sequence[FamilySection], families: Mapping[str, Family], config: DocumentsSection, *, template: Template,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self.sections, self.families, self.config, self.template, self.seed = sections, families, config, template, seed
+        self.kinds: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[str]:
+        rng = stream_random(self.seed, "documents")
+        while True:
+            section = rng.choice(self.sections)
+            family = self.families[section.name]
+            problem = training_problem(family, section.document_levels, rng)
+            yield render_text(problem.prompt, self._solution(family, problem, rng), template=self.template)
+
+    def _solution(self, family: Family, problem: Problem, rng: random.Random) -> str:
+        config = self.config
+        thinks, is_wrong = rng.random() < config.think_share, rng.random() < config.mistake_share
+        is_tagged = rng.random() >= config.untagged_share
+        kind = Work.MISTAKE if is_wrong else Work.CLEAN
+        if thinks and not is_wrong and rng.random() < config.corrected_share:
+            kind = Work.CORRECTED
+        work = family.work(problem, rng, kind=kind)
+        self.kinds[f"{'worked' if thinks else 'direct'}_{kind}{'' if is_tagged else '_untagged'}"] += 1
+        return solution_text(work.thinking if thinks else None, work.answer, is_tagged=is_tagged)

@@ -1,0 +1,75 @@
+"""Problems times samples -> scored rollouts: the half of an RL step that makes the data.
+
+In:  problems, a sampler, rewards.  Out: `Rollout`s, whole groups, in order.
+Not here: advantages and the update (training/), choosing problems (pipeline/).
+"""
+
+from collections.abc import Sequence
+from statistics import pstdev
+
+from tenth.base.records import Message, Problem, Role, Rollout
+from tenth.engine.request import SamplingParams
+from tenth.rollout.pool import SamplerPool
+from tenth.tasks.rewards import RewardSet
+from tenth.tokenizer.chat import Template, render_prompt
+from tenth.tokenizer.tokenizer import Tokenizer
+
+
+def prompt_ids(problem: Problem, tokenizer: Tokenizer, *, template: Template, prefill: str = "") -> list[int]:
+    """The ids a sampler continues for this problem."""
+    message = Message(role=Role.USER, content=problem.prompt)
+    return render_prompt(tokenizer, [message], template=template, prefill=prefill)
+
+
+def collect(
+    problems: Sequence[Problem],
+    pool: SamplerPool,
+    rewards: RewardSet,
+    *,
+    tokenizer: Tokenizer,
+    template: Template,
+    params: SamplingParams,
+    policy_step: int,
+) -> list[Rollout]:
+    """`params.n` scored answers for each problem; `group_id` is the problem's place in the list."""
+    prompts = [prompt_ids(problem, tokenizer, template=template) for problem in problems]
+    groups = pool.sample(prompts, params)
+    pairs = [(group_id, completion) for group_id, group in enumerate(groups) for completion in group]
+    scored = rewards.score(
+        [problems[group_id] for group_id, _ in pairs],
+        [completion.text for _, completion in pairs],
+        completion_ids=[completion.answer_ids for _, completion in pairs],
+    )
+    return [
+        Rollout(
+            problem_id=problems[group_id].problem_id,
+            task=problems[group_id].task,
+            level=problems[group_id].level,
+            group_id=group_id,
+            prompt_ids=completion.prompt_ids,
+            answer_ids=completion.answer_ids,
+            answer_logprobs=completion.answer_logprobs,
+            rewards=score.rewards,
+            reward=score.reward,
+            finish=completion.finish,
+            policy_step=policy_step,
+            prompt=problems[group_id].prompt,
+            text=completion.text,
+            error=score.error,
+        )
+        for (group_id, completion), score in zip(pairs, scored, strict=True)
+    ]
+
+
+def has_signal(group: Sequence[Rollout]) -> bool:
+    """Whether a group's rewards differ, so that it teaches something (DAPO, arXiv:2503.14476, section 3.2)."""
+    known = [rollout.reward for rollout in group if rollout.error is None]
+    return len(known) > 1 and pstdev(known) > 0
+
+
+def groups_of(rollouts: Sequence[Rollout]) -> dict[int, list[Rollout]]:
+    """Rollouts by group id, in order."""
+    groups: dict[int, list[Rollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.group_id, []).append(rollout)
+    return groups

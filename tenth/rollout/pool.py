@@ -1,0 +1,45 @@
+"""Where completions come from: a sampler that can be told that the weights have changed.
+
+Why: collecting, evaluating and the pipeline must not know whether the engine sits in this process or on other
+machines. Two verbs are enough.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tenth.base.records import Completion
+from tenth.engine.engine import Engine
+from tenth.engine.request import SamplingParams
+from tenth.tokenizer.tokenizer import Tokenizer
+
+
+class SamplerPool(Protocol):
+    """Samples completions for prompts."""
+
+    def sample(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Completion]]:
+        """`params.n` completions for every prompt, in order."""
+        ...
+
+
+class LocalPool:
+    """An engine in this process over the trainer's own model: new weights are there the moment they are written."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+        self.engine, self.tokenizer = engine, tokenizer
+
+    def sample(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Completion]]:
+        """See `SamplerPool`."""
+        groups = self.engine.generate(prompts, params)
+        return [
+            [
+                Completion(
+                    prompt_ids=tuple(prompt),
+                    answer_ids=each.ids,
+                    answer_logprobs=each.logprobs,
+                    finish=each.finish,
+                    text=self.tokenizer.decode(each.ids),
+                )
+                for each in group
+            ]
+            for prompt, group in zip(prompts, groups, strict=True)
+        ]
