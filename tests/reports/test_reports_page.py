@@ -119,6 +119,14 @@ def test_a_stage_cut_off_in_the_middle_is_shown_as_not_finished(builder: RunBuil
     assert "base (not finished)" in build_page(read_run(builder.path))
 
 
+def test_an_unfinished_run_is_not_praised_for_its_time(builder: RunBuilder):
+    builder.base()
+    builder.zero()
+    assert "the whole run takes at most 20 minutes" in build_page(read_run(builder.path))
+    (builder.path / "05-measure-zero" / "DONE.json").unlink()
+    assert "the whole run takes at most 20 minutes" not in build_page(read_run(builder.path))
+
+
 def test_a_title_cannot_break_out_of_the_page(tmp_path: Path):
     page = build_page(read_run(RunBuilder(tmp_path / "run", name="</title><script>x").path))
     assert "script" not in read_html(page).tags
