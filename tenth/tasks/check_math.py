@@ -103,7 +103,8 @@ def decide_simply(gold: str, answer: str) -> bool | None:
     if answer_value is not None:
         is_same = gold_value == answer_value
         # A decimal may stand for a fraction that it cannot write out: 0.333333 for 1/3.
-        return is_same if is_same or ("/" not in gold and "frac" not in gold) else None
+        is_rounded = "." in answer and ("/" in gold or "frac" in gold)
+        return None if is_rounded and not is_same else is_same
     left, equals, _ = answer.partition("=")
     if equals and plain_number(left.strip()) not in (None, gold_value):
         return False  # "41=42" claims more than one thing

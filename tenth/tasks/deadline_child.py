@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 MEMORY_BYTES = 4 << 30  # of address space, for untrusted functions
-GRACE_SECONDS = 5.0  # the parent kills at the deadline; without a parent, we end ourselves
+GRACE_SECONDS = 1.0  # the parent kills at the deadline; without a parent, we end ourselves
 
 
 def main() -> None:
@@ -49,7 +50,9 @@ def _outcome(function: Callable[..., Any], arguments: list[Any]) -> dict[str, An
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    return f"{type(error).__name__}: {error}"[:500] + place
 
 
 def _reply(replies: BinaryIO, value: dict[str, Any]) -> None:
