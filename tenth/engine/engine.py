@@ -1,7 +1,7 @@
 """Many sequences at once: read the prompts, then one token for everybody per step until all have ended.
 
-Why: this is half of every RL step. The batch keeps its width while sequences end (a new width costs the matrix
-library a new preparation) and shrinks in strides; waiting prompts fill freed slots.
+Why: this is half of every RL step. The batch keeps its width while sequences end (a new width costs the
+matrix library a new preparation) and shrinks in strides; prompts beyond `max_sequences` come in later waves.
 In:  prompts as token ids, SamplingParams.  Out: `Generation`s, in order.
 Not here: text, rewards, HTTP; paging and priorities, which belong to the next engine.
 """
@@ -36,14 +36,16 @@ class _Sequence:
 class _Rows:
     """The sequences of the current decode batch. All tensors (R,)."""
 
-    members: list[int]                   # index into the sequences asked for
+    members: list[int]  # index into the sequences asked for
     slots: Tensor
-    positions: Tensor                    # where the newest token will be written
-    newest: Tensor                       # id of the newest token
+    positions: Tensor  # where the newest token will be written
+    newest: Tensor  # id of the newest token
 
     def keep(self, rows: list[int]) -> "_Rows":
         index = torch.tensor(rows, dtype=torch.int64)
-        return _Rows([self.members[r] for r in rows], self.slots[index], self.positions[index], self.newest[index])
+        return _Rows(
+            [self.members[r] for r in rows], self.slots[index], self.positions[index], self.newest[index]
+        )
 
 
 class Engine:
@@ -58,12 +60,15 @@ class Engine:
         self._check(prompts, params)
         sequences = [_Sequence(prompt_id) for prompt_id in range(len(prompts)) for _ in range(params.n)]
         generator = torch.Generator().manual_seed(params.seed)
-        uniforms = torch.rand(len(sequences), params.max_new_tokens, generator=generator)  # (M, max_new_tokens)
+        uniforms = torch.rand(len(sequences), params.max_new_tokens, generator=generator)  # (M, new tokens)
         prompts_per_wave = max(1, self.max_sequences // params.n)
         for start in range(0, len(prompts), prompts_per_wave):
             wave = range(start, min(start + prompts_per_wave, len(prompts)))
             self._run_wave(prompts, wave, sequences, uniforms, params)
-        done = [Generation(ids=tuple(s.ids), logprobs=tuple(s.logprobs), finish=s.finish or Finish.ABORTED) for s in sequences]
+        done = [
+            Generation(ids=tuple(s.ids), logprobs=tuple(s.logprobs), finish=s.finish or Finish.ABORTED)
+            for s in sequences
+        ]
         return [done[i * params.n : (i + 1) * params.n] for i in range(len(prompts))]
 
     def _check(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
@@ -73,25 +78,36 @@ class Engine:
                 raise ConfigError(f"prompt {number} is empty; give at least one token.")
             if len(prompt) + params.max_new_tokens > limit:
                 raise ConfigError(
-                    f"prompt {number} has {len(prompt)} tokens and may grow by {params.max_new_tokens}, but the model's context "
-                    f"is {limit}; shorten the prompt or lower max_new_tokens."
+                    f"prompt {number} has {len(prompt)} tokens and may grow by {params.max_new_tokens}, but "
+                    f"the model's context is {limit}; shorten the prompt or lower max_new_tokens."
                 )
 
     def _run_wave(
-        self, prompts: Sequence[Sequence[int]], wave: range, sequences: list[_Sequence], uniforms: Tensor, params: SamplingParams
+        self,
+        prompts: Sequence[Sequence[int]],
+        wave: range,
+        sequences: list[_Sequence],
+        uniforms: Tensor,
+        params: SamplingParams,
     ) -> None:
         longest = max(len(prompts[i]) for i in wave)
         weight = self.model.head_weight
         cache = SlotCache(
-            self.model.config, slots=len(wave) * params.n, positions=_round_up(longest + params.max_new_tokens, 32),
-            dtype=weight.dtype, device=weight.device,
-        )  # fmt: skip
+            self.model.config,
+            slots=len(wave) * params.n,
+            positions=_round_up(longest + params.max_new_tokens, 32),
+            dtype=weight.dtype,
+            device=weight.device,
+        )
         rows, logits = self._read_prompts(prompts, wave, cache, params)
         step = 0
         while True:
             index = torch.tensor(rows.members)
             rows.newest, logprobs = sample_ids(
-                logits, uniforms[index, min(step, params.max_new_tokens - 1)], temperature=params.temperature, top_p=params.top_p
+                logits,
+                uniforms[index, min(step, params.max_new_tokens - 1)],
+                temperature=params.temperature,
+                top_p=params.top_p,
             )
             self._record(rows, logprobs, sequences, params)
             alive = [r for r, member in enumerate(rows.members) if sequences[member].finish is None]
@@ -100,7 +116,7 @@ class Engine:
             rows = self._shrink(rows, alive)
             cache.step_at(rows.slots, rows.positions)
             logits = self.model.logits(self.model.decode(rows.newest, rows.positions, cache))
-            # Rows that have ended stay for the sake of the batch's width; they must not run out of the buffer.
+            # Rows that have ended stay for the sake of the batch's width; they must not leave the buffer.
             rows.positions = (rows.positions + 1).clamp(max=cache.buffer.shape[2] - 1)
             step += 1
 
@@ -108,14 +124,14 @@ class Engine:
         self, prompts: Sequence[Sequence[int]], wave: range, cache: SlotCache, params: SamplingParams
     ) -> tuple[_Rows, Tensor]:
         """Read every prompt of the wave once, then give each of its samples a copy."""
-        lengths = torch.tensor([len(prompts[i]) for i in wave])                           # (prompts,)
+        lengths = torch.tensor([len(prompts[i]) for i in wave])  # (prompts,)
         ids = torch.zeros(len(wave), _round_up(int(lengths.max()), 8), dtype=torch.int64)
         for row, i in enumerate(wave):
             ids[row, : len(prompts[i])] = torch.tensor(prompts[i])
-        first = torch.arange(len(wave)) * params.n                                        # slot of each prompt's first sample
+        first = torch.arange(len(wave)) * params.n  # slot of each prompt's first sample
         cache.read_prompts_into(first)
-        hidden = self.model(ids, cache=cache)                                             # (prompts, T, D)
-        last = hidden[torch.arange(len(wave)), lengths - 1]                               # (prompts, D)
+        hidden = self.model(ids, cache=cache)  # (prompts, T, D)
+        last = hidden[torch.arange(len(wave)), lengths - 1]  # (prompts, D)
         slots = torch.arange(len(wave) * params.n)
         if params.n > 1:
             cache.copy(first.repeat_interleave(params.n), slots)
@@ -127,7 +143,9 @@ class Engine:
         )
         return rows, self.model.logits(last).repeat_interleave(params.n, 0)
 
-    def _record(self, rows: _Rows, logprobs: Tensor, sequences: list[_Sequence], params: SamplingParams) -> None:
+    def _record(
+        self, rows: _Rows, logprobs: Tensor, sequences: list[_Sequence], params: SamplingParams
+    ) -> None:
         for member, token, logprob in zip(rows.members, rows.newest.tolist(), logprobs.tolist(), strict=True):
             sequence = sequences[member]
             if sequence.finish is not None:

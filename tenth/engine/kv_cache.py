@@ -24,9 +24,11 @@ def entry_width(config: ModelConfig) -> int:
 class SlotCache:
     """`slots` sequences of up to `positions` tokens."""
 
-    def __init__(self, config: ModelConfig, *, slots: int, positions: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, config: ModelConfig, *, slots: int, positions: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         shape = (config.num_hidden_layers, slots, positions, entry_width(config))
-        self.buffer = torch.zeros(shape, dtype=dtype, device=device)                      # (L, S, P, W)
+        self.buffer = torch.zeros(shape, dtype=dtype, device=device)  # (L, S, P, W)
         self._prompt_slots = torch.empty(0, dtype=torch.int64)
         self._slots = self._positions = self._lengths = self._prompt_slots
 

@@ -20,17 +20,17 @@ from tenth.model.rope import apply_rope, softmax_scale
 class Sequence:
     """Where the tokens of a whole-sequence pass stand."""
 
-    cos: Tensor                          # (B or 1, T, rope / 2) float32
+    cos: Tensor  # (B or 1, T, rope / 2) float32
     sin: Tensor
-    starts: Tensor | None                # (B, T) int32 first key a query may see; None: 0
-    cache: KVCache | None = None         # set while an engine reads prompts
+    starts: Tensor | None  # (B, T) int32 first key a query may see; None: 0
+    cache: KVCache | None = None  # set while an engine reads prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """Where the tokens of a decode step stand: one token for each of R sequences."""
 
-    cos: Tensor                          # (R, rope / 2) float32
+    cos: Tensor  # (R, rope / 2) float32
     sin: Tensor
     cache: KVCache
 
@@ -41,8 +41,8 @@ class GroupedQueryAttention(nn.Module):
     def __init__(self, config: ModelConfig, layer_id: int) -> None:
         super().__init__()
         assert config.gqa is not None
-        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.gqa.num_key_value_heads, config.gqa.head_dim
-        self.layer_id = layer_id
+        self.heads, self.kv_heads = config.num_attention_heads, config.gqa.num_key_value_heads
+        self.head_dim, self.layer_id = config.gqa.head_dim, layer_id
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.hidden_size, rows, bias=config.gqa.qkv_bias)
         self.o = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
@@ -54,21 +54,22 @@ class GroupedQueryAttention(nn.Module):
         return q, k, v
 
     def forward(self, x: Tensor, sequence: Sequence) -> Tensor:
-        q, k, v = self._split(x)                                                          # (B, T, H|G|G, head_dim)
+        q, k, v = self._split(x)  # (B, T, H|G|G, head_dim)
         if sequence.cache is not None:
             rotated = apply_rope(k, sequence.cos, sequence.sin)
             sequence.cache.store_prompt(self.layer_id, _entry(rotated, v))
         out = causal_attention(
             q, k[..., :0], k, v, sequence.cos, sequence.sin, scale=self.scale, starts=sequence.starts
-        )                                                                                 # (B, T, H, head_dim)
+        )  # (B, T, H, head_dim)
         return self.o(out.flatten(-2))
 
     def decode(self, x: Tensor, step: Step) -> Tensor:
         """One token per sequence. (R, D) -> (R, D)"""
-        q, k, v = (part.unsqueeze(1) for part in self._split(x))                          # (R, 1, H|G|G, head_dim)
-        q, k = apply_rope(q, step.cos[:, None], step.sin[:, None]), apply_rope(k, step.cos[:, None], step.sin[:, None])
+        q, k, v = (part.unsqueeze(1) for part in self._split(x))  # (R, 1, H|G|G, head_dim)
+        cos, sin = step.cos[:, None], step.sin[:, None]  # (R, 1, rope / 2)
+        q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
         cached = step.cache.store_token(self.layer_id, _entry(k, v)[:, 0])
-        entries = cached.buffer.unflatten(-1, (2 * self.kv_heads, self.head_dim))         # (S, P, 2G, head_dim)
+        entries = cached.buffer.unflatten(-1, (2 * self.kv_heads, self.head_dim))  # (S, P, 2G, head_dim)
         keys, values = entries.split(self.kv_heads, dim=2)
         return self.o(decode_attention(q[:, 0], keys, values, cached, scale=self.scale).flatten(-2))
 

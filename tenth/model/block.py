@@ -27,7 +27,9 @@ class Block(nn.Module):
         else:
             self.ffn = SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def _feed_forward(self, x: Tensor, *, token_mask: Tensor | None, measure: bool) -> tuple[Tensor, Balance | None]:
+    def _feed_forward(
+        self, x: Tensor, *, token_mask: Tensor | None, measure: bool
+    ) -> tuple[Tensor, Balance | None]:
         normed = self.ffn_norm(x)
         if isinstance(self.ffn, MoE):
             out, balance = self.ffn(normed, token_mask=token_mask, measure=measure)

@@ -27,7 +27,7 @@ class YarnConfig:
 class MlaConfig:
     """Multi-head latent attention (DeepSeek-V2 section 2.1; DeepSeek-V3 section 2.1.1)."""
 
-    q_lora_rank: int | None              # None: queries straight from the hidden state (DeepSeek-V2-Lite)
+    q_lora_rank: int | None  # None: queries straight from the hidden state (DeepSeek-V2-Lite)
     kv_lora_rank: int
     qk_nope_head_dim: int
     qk_rope_head_dim: int
@@ -45,7 +45,7 @@ class GqaConfig:
 
     num_key_value_heads: int
     head_dim: int
-    qkv_bias: bool = False               # Qwen2: True
+    qkv_bias: bool = False  # Qwen2: True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +60,25 @@ class MoeConfig:
     topk_group: int = 1
     routed_scaling_factor: float = 1.0
     norm_topk_prob: bool = True
-    first_k_dense_replace: int = 1       # leading layers with a dense feed-forward
-    bias_update_speed: float = 0.001     # gamma, section 4.2
+    first_k_dense_replace: int = 1  # leading layers with a dense feed-forward
+    bias_update_speed: float = 0.001  # gamma, section 4.2
     sequence_balance_weight: float = 1e-4  # alpha, section 4.2
 
     def __post_init__(self) -> None:
         if self.n_routed_experts % self.n_group:
-            raise ConfigError(f"n_routed_experts = {self.n_routed_experts} must be a multiple of n_group = {self.n_group}.")
+            raise ConfigError(
+                f"n_routed_experts = {self.n_routed_experts} must be a multiple of n_group = {self.n_group}."
+            )
         per_group = self.n_routed_experts // self.n_group
         if self.num_experts_per_tok > self.topk_group * per_group:
             raise ConfigError(
-                f"num_experts_per_tok = {self.num_experts_per_tok}, but {self.topk_group} kept groups hold only "
-                f"{self.topk_group * per_group} experts; keep more groups or choose fewer experts."
+                f"num_experts_per_tok = {self.num_experts_per_tok}, but {self.topk_group} kept groups hold "
+                f"only {self.topk_group * per_group} experts; keep more groups or choose fewer experts."
             )
         if self.n_group > 1 and per_group < 2:
             raise ConfigError(
-                f"n_group = {self.n_group} leaves {per_group} expert per group, but a group is scored by its best "
-                "two; use fewer groups."
+                f"n_group = {self.n_group} leaves {per_group} expert per group, but a group is scored by its "
+                "best two; use fewer groups."
             )
 
 
@@ -89,16 +91,16 @@ class ModelConfig:
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
-    intermediate_size: int               # of the dense feed-forward layers
+    intermediate_size: int  # of the dense feed-forward layers
     mla: MlaConfig | None = None
     gqa: GqaConfig | None = None
     moe: MoeConfig | None = None
-    num_nextn_predict_layers: int = 0    # MTP depth
+    num_nextn_predict_layers: int = 0  # MTP depth
     max_position_embeddings: int = 4096
     rope_theta: float = 10000.0
     yarn: YarnConfig | None = None
     rms_norm_eps: float = 1e-6
-    initializer_range: float = 0.006     # DeepSeek-V3 section 4.2
+    initializer_range: float = 0.006  # DeepSeek-V3 section 4.2
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
@@ -106,8 +108,8 @@ class ModelConfig:
             raise ConfigError(f"model '{self.name}': set exactly one of mla and gqa.")
         if self.gqa and self.num_attention_heads % self.gqa.num_key_value_heads:
             raise ConfigError(
-                f"model '{self.name}': num_attention_heads = {self.num_attention_heads} must be a multiple of "
-                f"num_key_value_heads = {self.gqa.num_key_value_heads}."
+                f"model '{self.name}': num_attention_heads = {self.num_attention_heads} must be a multiple "
+                f"of num_key_value_heads = {self.gqa.num_key_value_heads}."
             )
 
     @property

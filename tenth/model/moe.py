@@ -19,8 +19,8 @@ from tenth.model.router import Router, sequence_balance_loss
 class Balance:
     """How evenly one layer spread its tokens."""
 
-    counts: Tensor                       # (E,) int64 tokens per expert, padding tokens left out
-    loss: Tensor                         # scalar, without its weight alpha
+    counts: Tensor  # (E,) int64 tokens per expert, padding tokens left out
+    loss: Tensor  # scalar, without its weight alpha
 
 
 class MoE(nn.Module):
@@ -35,12 +35,14 @@ class MoE(nn.Module):
         self.down = nn.Parameter(torch.empty(config.n_routed_experts, hidden, width))
         self.shared = SwiGLU(hidden, config.n_shared_experts * width) if config.n_shared_experts else None
 
-    def forward(self, x: Tensor, *, token_mask: Tensor | None = None, measure: bool = False) -> tuple[Tensor, Balance | None]:
+    def forward(
+        self, x: Tensor, *, token_mask: Tensor | None = None, measure: bool = False
+    ) -> tuple[Tensor, Balance | None]:
         """`measure` adds the balance statistics that pre-training needs; sampling does without."""
-        flat = x.flatten(0, -2)                                                           # (N, D)
+        flat = x.flatten(0, -2)  # (N, D)
         routing = self.router(flat)
         dispatch = plan_dispatch(routing.expert_ids, num_experts=self.config.n_routed_experts)
-        out = run_experts(flat, routing.weights, dispatch, self.gate_up, self.down)       # (N, D)
+        out = run_experts(flat, routing.weights, dispatch, self.gate_up, self.down)  # (N, D)
         if self.shared is not None:
             out = out + self.shared(flat)
         if not measure:
@@ -49,6 +51,6 @@ class MoE(nn.Module):
         if token_mask is not None:
             kept = routing.expert_ids[token_mask.flatten()]
             counts = torch.bincount(kept.flatten(), minlength=self.config.n_routed_experts)
-        scores = routing.scores.view(*x.shape[:-1], -1)                                   # (B, T, E)
+        scores = routing.scores.view(*x.shape[:-1], -1)  # (B, T, E)
         loss = sequence_balance_loss(scores, token_mask, config=self.config)
         return out.view(x.shape), Balance(counts=counts, loss=loss)

@@ -1,8 +1,9 @@
 """Multi-token prediction: a module that guesses one token further, with the main model's embedding and head.
 
-DeepSeek-V3 section 2.2, eq. 21-25: h'_i^k = M_k [norm(h_i^{k-1}); norm(Emb(t_{i+k}))], then one transformer block.
-The released weights concatenate (embedding, hidden), the other order than eq. 21 prints; we keep the weights' order, so
-that checkpoints load. h^0 is the main model's output after its final norm, as the released weights expect.
+DeepSeek-V3 section 2.2, eq. 21-25: h'_i^k = M_k [norm(h_i^{k-1}); norm(Emb(t_{i+k}))], then one transformer
+block. The released weights concatenate (embedding, hidden), the other order than eq. 21 prints; we keep the
+weights' order, so that checkpoints load. h^0 is the main model's output after its final norm, as the released
+weights expect.
 Not here: the loss (training/pretrain.py), drafting (a later engine).
 """
 
@@ -17,7 +18,7 @@ from tenth.model.norm import RMSNorm
 
 
 class MtpModule(nn.Module):
-    """Depth k of the chain. hidden (B, T, D), embedded tokens k further (B, T, D) -> hidden of depth k (B, T, D)"""
+    """Depth k of the chain: hidden (B, T, D) and embedded tokens k further (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ModelConfig, layer_id: int) -> None:
         super().__init__()
@@ -28,7 +29,13 @@ class MtpModule(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, hidden: Tensor, embedded: Tensor, sequence: Sequence, *, token_mask: Tensor | None = None, measure: bool = False
+        self,
+        hidden: Tensor,
+        embedded: Tensor,
+        sequence: Sequence,
+        *,
+        token_mask: Tensor | None = None,
+        measure: bool = False,
     ) -> tuple[Tensor, Balance | None]:
         joined = self.eh_proj(torch.cat((self.enorm(embedded), self.hnorm(hidden)), -1))  # (B, T, D)
         return self.block(joined, sequence, token_mask=token_mask, measure=measure)

@@ -1,7 +1,7 @@
 """Which experts a token visits: sigmoid scores, group-limited top-k, a bias that balances without a loss.
 
-Why: DeepSeek-V3 (arXiv:2412.19437, section 2.1.2, eq. 12-20) balances load by nudging a bias that takes part in the
-choice only, never in the weights, so no gradient pulls the network away from its task.
+Why: DeepSeek-V3 (arXiv:2412.19437, section 2.1.2, eq. 12-20) balances load by nudging a bias that takes part
+in the choice only, never in the weights, so no gradient pulls the network away from its task.
 In:  hidden states (N, D).  Out: a `Routing`. Not here: moving tokens to experts (experts.py).
 """
 
@@ -22,9 +22,9 @@ from tenth.model.ops import is_native, kernels, pointer
 class Routing:
     """One layer's decision for N tokens."""
 
-    expert_ids: Tensor                   # (N, K) int64
-    weights: Tensor                      # (N, K) float32, differentiable
-    scores: Tensor                       # (N, E) float32 sigmoid scores, unbiased
+    expert_ids: Tensor  # (N, K) int64
+    weights: Tensor  # (N, K) float32, differentiable
+    scores: Tensor  # (N, E) float32 sigmoid scores, unbiased
 
 
 def top_k_ids(x: Tensor, k: int) -> Tensor:
@@ -33,19 +33,20 @@ def top_k_ids(x: Tensor, k: int) -> Tensor:
         return x.topk(k, dim=-1).indices
     x = x.contiguous()
     ids = torch.empty(x.shape[0], k, dtype=torch.int64)
-    kernels().tenth_top_k(pointer(x), ctypes.c_int64(x.shape[0]), ctypes.c_int64(x.shape[1]), ctypes.c_int64(k), pointer(ids))
+    rows, cols = map(ctypes.c_int64, x.shape)
+    kernels().tenth_top_k(pointer(x), rows, cols, ctypes.c_int64(k), pointer(ids))
     return ids
 
 
 def choose_experts(scores: Tensor, bias: Tensor, *, config: MoeConfig) -> Tensor:
     """Group-limited top-k of the biased scores (section 2.1.2). (N, E), (E,) -> (N, K)"""
-    biased = scores.detach() + bias                                                       # (N, E)
+    biased = scores.detach() + bias  # (N, E)
     if config.n_group > 1:
-        grouped = biased.unflatten(-1, (config.n_group, -1))                              # (N, G, E/G)
-        group_scores = grouped.topk(2, dim=-1).values.sum(-1)                             # (N, G)
-        kept = group_scores.topk(config.topk_group, dim=-1).indices                       # (N, kept)
+        grouped = biased.unflatten(-1, (config.n_group, -1))  # (N, G, E/G)
+        group_scores = grouped.topk(2, dim=-1).values.sum(-1)  # (N, G)
+        kept = group_scores.topk(config.topk_group, dim=-1).indices  # (N, kept)
         is_open = torch.zeros_like(group_scores, dtype=torch.bool).scatter(-1, kept, True)
-        biased = grouped.masked_fill(~is_open.unsqueeze(-1), -torch.inf).flatten(-2)      # (N, E)
+        biased = grouped.masked_fill(~is_open.unsqueeze(-1), -torch.inf).flatten(-2)  # (N, E)
     return top_k_ids(biased, config.num_experts_per_tok)
 
 
@@ -55,13 +56,15 @@ def sequence_balance_loss(scores: Tensor, token_mask: Tensor | None, *, config: 
     paper -> here: N_r -> n_routed_experts, K_r -> num_experts_per_tok, s'_{i,t} -> share.
     """
     batch, _, experts = scores.shape
-    chosen = top_k_ids(scores.detach().flatten(0, 1), config.num_experts_per_tok)         # (B*T, K)
-    is_chosen = torch.zeros_like(scores.flatten(0, 1)).scatter_(1, chosen, 1.0).view(scores.shape)  # (B, T, E)
-    share = scores / scores.sum(-1, keepdim=True)                                         # (B, T, E)
-    weight = torch.ones(scores.shape[:2], dtype=scores.dtype) if token_mask is None else token_mask.to(scores.dtype)
-    tokens = weight.sum(1).clamp(min=1)[:, None]                                          # (B, 1)
+    chosen = top_k_ids(scores.detach().flatten(0, 1), config.num_experts_per_tok)  # (B*T, K)
+    is_chosen = torch.zeros_like(scores).flatten(0, 1).scatter(1, chosen, 1.0).view(scores.shape)  # (B, T, E)
+    share = scores / scores.sum(-1, keepdim=True)  # (B, T, E)
+    if token_mask is None:
+        token_mask = scores.new_ones(scores.shape[:2])
+    weight = token_mask.to(scores.dtype)  # (B, T)
+    tokens = weight.sum(1).clamp(min=1)[:, None]  # (B, 1)
     load = torch.einsum("bte,bt->be", is_chosen, weight) * experts / (config.num_experts_per_tok * tokens)
-    importance = torch.einsum("bte,bt->be", share, weight) / tokens                       # (B, E)
+    importance = torch.einsum("bte,bt->be", share, weight) / tokens  # (B, E)
     return (load * importance).sum() / batch
 
 
@@ -78,16 +81,18 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> Routing:
         wide = x if x.dtype == torch.float64 else x.float()
-        scores = torch.sigmoid(F.linear(wide, self.weight.to(wide.dtype)))                # (N, E)
-        expert_ids = choose_experts(scores, self.bias, config=self.config)                # (N, K)
-        weights = scores.gather(-1, expert_ids)                                           # (N, K) the bias never weighs
+        scores = torch.sigmoid(F.linear(wide, self.weight.to(wide.dtype)))  # (N, E)
+        expert_ids = choose_experts(scores, self.bias, config=self.config)  # (N, K)
+        weights = scores.gather(-1, expert_ids)  # (N, K) the bias never weighs
         if self.config.norm_topk_prob:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
-        return Routing(expert_ids=expert_ids, weights=weights * self.config.routed_scaling_factor, scores=scores)
+        return Routing(
+            expert_ids=expert_ids, weights=weights * self.config.routed_scaling_factor, scores=scores
+        )
 
     @torch.no_grad()
     def update_bias(self, counts: Tensor, *, speed: float) -> None:
-        """b_i += speed * sign(mean load - load_i) after a step, outside autograd (arXiv:2408.15664). counts (E,)"""
+        """b_i += speed * sign(mean load - load_i), outside autograd (arXiv:2408.15664). counts (E,)"""
         load = counts.to(self.bias.dtype)
         self.bias += speed * torch.sign(load.mean() - load)
 

@@ -1,12 +1,14 @@
 """The network: embedding, blocks, final norm, head, MTP modules. One definition trains and samples.
 
 In:  token ids.  Out: hidden states after the final norm; `logits` turns them into vocabulary scores.
-Three passes over the same weights: `forward` (whole sequences), `forward_training` (the same plus balance statistics and
-MTP hiddens), `decode` (one token per sequence over a cache). Trainer and sampler cannot disagree about the function.
+Three passes over the same weights: `forward` (whole sequences), `forward_training` (the same plus balance
+statistics and MTP hiddens), `decode` (one token per sequence over a cache). Trainer and sampler cannot
+disagree about the function.
 Not here: losses, sampling, devices.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +31,9 @@ from tenth.model.router import Router
 class TrainingOutput:
     """What pre-training needs of one pass."""
 
-    hidden: Tensor                       # (B, T, D) after the final norm
-    mtp_hidden: tuple[Tensor, ...]       # per depth k: (B, T, D) after its norm; position t predicts token t + k + 1
-    balances: tuple[Balance, ...]        # per expert layer, MTP layers last
+    hidden: Tensor  # (B, T, D) after the final norm
+    mtp_hidden: tuple[Tensor, ...]  # depth k: (B, T, D) after its norm; position t predicts token t + k + 1
+    balances: tuple[Balance, ...]  # per expert layer, MTP layers last
 
 
 class Transformer(nn.Module):
@@ -46,11 +48,13 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        is_tied = config.tie_word_embeddings
+        self.head = None if is_tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         depth = config.num_nextn_predict_layers
         self.mtp = nn.ModuleList(MtpModule(config, config.num_hidden_layers + k) for k in range(depth))
         yarn = active_yarn(config.yarn, max_position_embeddings=config.max_position_embeddings)
-        cos, sin = rope_tables(config.rope_dim, config.max_position_embeddings, theta=config.rope_theta, yarn=yarn)
+        limit = config.max_position_embeddings
+        cos, sin = rope_tables(config.rope_dim, limit, theta=config.rope_theta, yarn=yarn)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -64,13 +68,19 @@ class Transformer(nn.Module):
         return F.linear(hidden, self.head_weight)
 
     def _sequence(
-        self, ids: Tensor, *, positions: Tensor | None, segment_ids: Tensor | None, cache: KVCache | None = None
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None,
+        segment_ids: Tensor | None,
+        cache: KVCache | None = None,
     ) -> Sequence:
         starts = None if segment_ids is None else segment_starts(segment_ids)
         if positions is None and starts is not None:
-            positions = torch.arange(ids.shape[1], device=ids.device) - starts            # (B, T)
+            positions = torch.arange(ids.shape[1], device=ids.device) - starts  # (B, T)
         if positions is None:
-            return Sequence(cos=self.cos[None, : ids.shape[1]], sin=self.sin[None, : ids.shape[1]], starts=starts, cache=cache)
+            time = ids.shape[1]
+            return Sequence(cos=self.cos[None, :time], sin=self.sin[None, :time], starts=starts, cache=cache)
         return Sequence(cos=self.cos[positions], sin=self.sin[positions], starts=starts, cache=cache)
 
     def forward(
@@ -84,7 +94,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Hidden states of whole sequences. ids (B, T) -> (B, T, D)
 
-        segment_ids (B, T): tokens see only their own contiguous segment (packed answers, padding on either side).
+        segment_ids (B, T): tokens see only their own contiguous segment (packed answers, padding anywhere).
         positions (B, T): given only where they are not simply the distance from the segment's start.
         """
         sequence = self._sequence(ids, positions=positions, segment_ids=segment_ids, cache=cache)
@@ -93,11 +103,13 @@ class Transformer(nn.Module):
             x, _ = layer(x, sequence, token_mask=token_mask)
         return self.norm(x)
 
-    def forward_training(self, ids: Tensor, *, token_mask: Tensor | None = None, depth: int = 0) -> TrainingOutput:
+    def forward_training(
+        self, ids: Tensor, *, token_mask: Tensor | None = None, depth: int = 0
+    ) -> TrainingOutput:
         """The pass of pre-training. ids (B, T + depth): the last `depth` tokens only feed the MTP modules."""
         time = ids.shape[1] - depth
         sequence = self._sequence(ids[:, :time], positions=None, segment_ids=None)
-        embedded = self.embed(ids)                                                        # (B, T + depth, D)
+        embedded = self.embed(ids)  # (B, T + depth, D)
         x, balances = embedded[:, :time].contiguous(), []
         for layer in self.layers:
             x, balance = layer(x, sequence, token_mask=token_mask, measure=True)
@@ -105,9 +117,10 @@ class Transformer(nn.Module):
         hidden = self.norm(x)
         chain, mtp_hidden = hidden, []
         for k, module in enumerate(self.mtp[:depth], start=1):
-            chain, balance = module(chain, embedded[:, k : time + k], sequence, token_mask=token_mask, measure=True)
+            ahead = embedded[:, k : time + k]  # (B, T, D)
+            chain, balance = module(chain, ahead, sequence, token_mask=token_mask, measure=True)
             balances += [balance] if balance else []
-            mtp_hidden.append(module.norm(chain))
+            mtp_hidden.append(cast(MtpModule, module).norm(chain))
         return TrainingOutput(hidden=hidden, mtp_hidden=tuple(mtp_hidden), balances=tuple(balances))
 
     def decode(self, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
@@ -115,7 +128,7 @@ class Transformer(nn.Module):
         step = Step(cos=self.cos[positions], sin=self.sin[positions], cache=cache)
         x = self.embed(ids)
         for layer in self.layers:
-            x = layer.decode(x, step)
+            x = cast(Block, layer).decode(x, step)
         return self.norm(x)
 
     def routers(self) -> list[Router]:
@@ -150,4 +163,3 @@ def initialise(model: Transformer, *, generator: torch.Generator) -> Transformer
         else:
             parameter.fill_(1.0)
     return model
-

@@ -3,8 +3,10 @@
 Why: on a CPU a small network's time goes to many passes over small tensors, and torch's attention runs at
 a tenth of the machine's peak; a few hundred lines of C++ remove both. Without a compiler, or where
 `TENTH_NATIVE=0`, `library()` is None and every caller uses its torch twin.
-In:  the .cpp files beside this one.  Out: a ctypes library under the user's cache directory, named by the hash
-of sources, compiler, flags and processor. Not here: what the kernels mean (model/ops.py).
+In:  the .cpp files beside this one.
+Out: a ctypes library under the user's cache directory, named by the hash of sources, compiler, flags and
+     processor.
+Not here: what the kernels mean (model/ops.py).
 """
 
 import ctypes
@@ -19,16 +21,20 @@ from pathlib import Path
 from tenth.base.files import text_hash
 
 _SOURCES = ("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp", "sampling.cpp")
-# No -ffast-math: infinities mark masked scores. These three are what reductions need to become vectors.
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math",
-          "-fassociative-math", "-fno-signed-zeros", "-freciprocal-math", "-mprefer-vector-width=512", "-fopenmp")
+# No -ffast-math: infinities mark masked scores. This much is what sums need to become vectors.
+_REDUCTIONS = ("-fassociative-math", "-fno-signed-zeros", "-freciprocal-math")
+_FLAGS = (
+    *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-mprefer-vector-width=512"),
+    *("-fno-math-errno", "-fno-trapping-math", *_REDUCTIONS),
+)
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernels, built on the first call of the machine; None where they cannot be built."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if os.environ.get("TENTH_NATIVE") == "0" or compiler is None or platform.machine() not in ("x86_64", "AMD64"):
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    if os.environ.get("TENTH_NATIVE") == "0" or compiler is None or not is_x86:
         return None
     sources = [Path(__file__).with_name(name) for name in _SOURCES]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
@@ -36,7 +42,8 @@ def library() -> ctypes.CDLL | None:
     target = _cache_dir() / f"kernels-{name}.so"
     if not target.exists() and not _compile(compiler, sources, target):
         return None
-    import torch  # noqa: F401  torch's OpenMP runtime must be in the process first: a second one brings a second pool
+    # torch's OpenMP runtime must be in the process first: a second one brings a second pool of threads
+    import torch  # noqa: F401
 
     try:
         return ctypes.CDLL(str(target))
