@@ -4,12 +4,13 @@ Why: one way to configure. The schema is a pydantic model (unknown keys refused)
 file, the command line overrides single keys, and the resolved whole is saved beside the run.
 """
 
+import copy
 import difflib
 import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,11 +32,11 @@ def load_recipe(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"recipe {path} does not exist; `tenth init` writes one to start from.") from error
+    except OSError as error:
+        raise ConfigError(f"could not read recipe {path}: {error.strerror}; name a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} is not valid TOML: {error}.") from error
-    for override in overrides:
-        _apply(values, override)
-    return build_recipe(schema, values, source=str(path))
+        raise ConfigError(f"recipe {path} is not valid TOML: {error}; mend that place.") from error
+    return build_recipe(schema, apply_overrides(values, overrides), source=str(path))
 
 
 def build_recipe(schema: type[S], values: dict[str, Any], *, source: str) -> S:
@@ -49,6 +50,14 @@ def build_recipe(schema: type[S], values: dict[str, Any], *, source: str) -> S:
 def dump_recipe(recipe: Section) -> dict[str, Any]:
     """The resolved recipe as plain JSON values."""
     return json.loads(recipe.model_dump_json())
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of plain recipe values with `section.key=value` overrides written in."""
+    changed = copy.deepcopy(values)
+    for override in overrides:
+        _apply(changed, override)
+    return changed
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -87,7 +96,13 @@ def _first_sentence(schema: type[BaseModel], error: ValidationError, *, source: 
 
 def _fields_at(schema: Any, location: Sequence[Any]) -> list[str]:
     for part in location:
-        if isinstance(part, int) or not hasattr(schema, "model_fields"):
-            continue
-        schema = schema.model_fields[part].annotation if part in schema.model_fields else schema
-    return list(getattr(schema, "model_fields", {}))
+        field = _section_of(schema).model_fields.get(part) if isinstance(part, str) else None
+        schema = field.annotation if field else schema
+    return list(_section_of(schema).model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel]:
+    """The section inside an annotation: itself, or what `tuple[Section, ...]` and `Section | None` hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((_section_of(part) for part in get_args(annotation) if part is not Ellipsis), BaseModel)

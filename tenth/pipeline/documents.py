@@ -1,7 +1,8 @@
-"""What the base reads: generated solutions as a web corpus would hold them, some direct, some worked, some wrong.
+"""What the base reads: generated solutions as a web corpus would hold them, some direct, some worked, some
+wrong.
 
-Why: R1-Zero can only find out that thinking pays if the base has seen both ways of answering. No document solves a test
-or dev question, and none goes beyond a family's `document_levels`.
+Why: R1-Zero can only find out that thinking pays if the base has seen both ways of answering. No document
+solves a test or dev question, and none goes beyond a family's `document_levels`.
 In:  families, shares, a seed.  Out: an endless iterator of texts; counts of what was written.
 Not here: tokenising (data/), the families (tasks/).
 """
@@ -35,19 +36,37 @@ class Solutions:
     """An endless stream of solution documents that counts what it has written."""
 
     def __init__(
-        self, sections: Sequence[FamilySection], families: Mapping[str, Family], config: DocumentsSection, *, template: Template,
+        self,
+        sections: Sequence[FamilySection],
+        families: Mapping[str, Family],
+        config: DocumentsSection,
+        *,
+        template: Template,
         seed: int,
-    ) -> None:  # fmt: skip
-        self.sections, self.families, self.config, self.template, self.seed = sections, families, config, template, seed
+    ) -> None:
+        self.sections, self.families, self.config, self.template, self.seed = (
+            sections,
+            families,
+            config,
+            template,
+            seed,
+        )
         self.kinds: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[str]:
+        """Documents as the base reads them."""
+        return (
+            render_text(question, solution, template=self.template) for question, solution in self.pairs()
+        )
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """(question, the assistant's side), without end."""
         rng = stream_random(self.seed, "documents")
         while True:
             section = rng.choice(self.sections)
             family = self.families[section.name]
             problem = training_problem(family, section.document_levels, rng)
-            yield render_text(problem.prompt, self._solution(family, problem, rng), template=self.template)
+            yield problem.prompt, self._solution(family, problem, rng)
 
     def _solution(self, family: Family, problem: Problem, rng: random.Random) -> str:
         config = self.config

@@ -1,7 +1,8 @@
 """The recipe of an R1-Zero run: every knob, its default and its check.
 
-Why: the schema is the documentation. A TOML file gives values, `key=value` overrides them, the resolved whole is saved
-with the run (base/config.py does the reading). Units stand in the names; names of RL knobs are TRL's.
+Why: the schema is the documentation. A TOML file gives values, `key=value` overrides them, the resolved
+whole is saved with the run (base/config.py does the reading). Units stand in the names; names of RL knobs
+are TRL's.
 """
 
 from pydantic import Field, model_validator
@@ -17,8 +18,8 @@ class FamilySection(Section):
     """One problem family and how hard it gets."""
 
     name: str
-    document_levels: tuple[int, int]     # what the base's documents solve, both ends included
-    levels: tuple[int, int]              # what RL trains on and the test asks
+    document_levels: tuple[int, int]  # what the base's documents solve, both ends included
+    levels: tuple[int, int]  # what RL trains on and the test asks
 
 
 class DocumentsSection(Section):
@@ -26,12 +27,14 @@ class DocumentsSection(Section):
 
     tokens: int = Field(8_000_000, ge=10_000)
     vocab_size: int = Field(512, ge=267)
-    think_share: float = Field(1 / 3, ge=0, le=1)        # of the solutions: step by step; the rest answer directly
-    mistake_share: float = Field(0.10, ge=0, le=1)       # of all solutions: a wrong answer, unnoticed
-    corrected_share: float = Field(0.05, ge=0, le=1)     # of the step-by-step ones: a slip that is noticed and redone
-    untagged_share: float = Field(0.15, ge=0, le=1)      # of all: the answer without its tags
-    text_files: tuple[str, ...] = ()                     # .txt, .jsonl with `text`, .gz of both
-    text_share: float = Field(0.0, ge=0, lt=1)           # of the tokens, from text_files
+    think_share: float = Field(1 / 3, ge=0, le=1)  # of the solutions: step by step; the rest answer directly
+    mistake_share: float = Field(0.10, ge=0, le=1)  # of all solutions: a wrong answer, unnoticed
+    corrected_share: float = Field(
+        0.05, ge=0, le=1
+    )  # of the step-by-step ones: a slip that is noticed and redone
+    untagged_share: float = Field(0.15, ge=0, le=1)  # of all: the answer without its tags
+    text_files: tuple[str, ...] = ()  # .txt, .jsonl with `text`, .gz of both
+    text_share: float = Field(0.0, ge=0, lt=1)  # of the tokens, from text_files
     held_out_share: float = Field(0.01, gt=0, lt=0.5)
 
 
@@ -52,11 +55,11 @@ class PretrainSection(Section):
     sequence_length: int = Field(256, ge=8)
     sequences_per_step: int = Field(32, ge=1)
     ramp_from_sequences: int = Field(16, ge=1)
-    ramp_share: float = Field(0.05, ge=0, le=1)          # of the steps
+    ramp_share: float = Field(0.05, ge=0, le=1)  # of the steps
     warmup_share: float = Field(0.02, ge=0, le=1)
     constant_until: float = Field(0.6, ge=0, le=1)
     floor: float = Field(0.05, ge=0, le=1)
-    mtp_weight: tuple[float, float] = (0.3, 0.1)         # lambda before and after two thirds of the tokens
+    mtp_weight: tuple[float, float] = (0.3, 0.1)  # lambda before and after two thirds of the tokens
     optim: OptimSection = OptimSection()
 
 
@@ -78,7 +81,7 @@ class RlSection(Section):
     num_iterations: int = Field(1, ge=1)
     mask_truncated: bool = False
     overlong_buffer: int = Field(0, ge=0)
-    dynamic_sampling: bool = False       # draw again for groups without signal, up to twice the prompts
+    dynamic_sampling: bool = False  # draw again for groups without signal, up to twice the prompts
     accuracy_weight: float = Field(1.0, ge=0)
     format_weight: float = Field(0.2, ge=0)
     optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-4, weight_decay=0.0)
@@ -88,7 +91,9 @@ class RlSection(Section):
     @model_validator(mode="after")
     def _rewards_exist(self) -> "RlSection":
         if self.accuracy_weight == 0 and self.format_weight == 0:
-            raise ValueError("accuracy_weight and format_weight are both 0, so nothing is rewarded; raise one.")
+            raise ValueError(
+                "accuracy_weight and format_weight are both 0, so nothing is rewarded; raise one."
+            )
         return self
 
 
@@ -96,11 +101,11 @@ class EvalSection(Section):
     """How models are measured (R1 section 3, appendix D.1)."""
 
     problems_per_family: int = Field(48, ge=1)
-    samples: int = Field(4, ge=1)                        # k of pass@1 averaged over k
-    base_samples: int = Field(16, ge=1)                  # of the base's template-sampled mode, for pass@16
+    samples: int = Field(4, ge=1)  # k of pass@1 averaged over k
+    base_samples: int = Field(16, ge=1)  # of the base's template-sampled mode, for pass@16
     temperature: float = Field(0.6, ge=0)
     top_p: float = Field(0.95, gt=0, le=1)
-    problem_file: str | None = None                      # committed hashes that the test set must match
+    problem_file: str | None = None  # committed hashes that the test set must match
 
 
 class ControlsSection(Section):
@@ -122,6 +127,6 @@ class ZeroRecipe(Section):
     rl: RlSection = RlSection()
     eval: EvalSection = EvalSection()
     controls: ControlsSection = ControlsSection()
-    price_usd_per_hour: float = Field(0.10, ge=0)        # two cloud cores; a setting, not a measurement
+    price_usd_per_hour: float = Field(0.10, ge=0)  # two cloud cores; a setting, not a measurement
     checkpoint_every_seconds: float = Field(60.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)

@@ -62,7 +62,8 @@ def collect(
 
 
 def has_signal(group: Sequence[Rollout]) -> bool:
-    """Whether a group's rewards differ, so that it teaches something (DAPO, arXiv:2503.14476, section 3.2)."""
+    """Whether a group's rewards differ, so that it teaches something (DAPO, arXiv:2503.14476, section
+    3.2)."""
     known = [rollout.reward for rollout in group if rollout.error is None]
     return len(known) > 1 and pstdev(known) > 0
 

@@ -1,7 +1,8 @@
-"""Measuring a model on held-out problems: pass@1 over k samples, pass@k, cons@k, intervals, per family and level.
+"""Measuring a model on held-out problems: pass@1 over k samples, pass@k, cons@k, intervals, per family and
+level.
 
-Protocol of R1 (arXiv:2501.12948v2, appendix D.1): temperature 0.6, top-p 0.95, pass@1 averaged over k samples; greedy only
-beside it. Intervals are over problems, since samples of one problem are not independent.
+Protocol of R1 (arXiv:2501.12948v2, appendix D.1): temperature 0.6, top-p 0.95, pass@1 averaged over k
+samples; greedy only beside it. Intervals are over problems, since samples of one problem are not independent.
 In:  problems, a sampler, a checker.  Out: `Answer` rows and `score` dictionaries as eval.json holds them.
 """
 
@@ -21,7 +22,7 @@ from tenth.tasks.rewards import Check, extract_answer, format_score
 from tenth.tokenizer.chat import Template
 from tenth.tokenizer.tokenizer import Tokenizer
 
-_Z95 = 1.959964                          # two-sided 95 % of the normal distribution
+_Z95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,8 @@ class Answer(Record):
     family: str
     level: int
     prompt: str
-    answer: str                          # one right answer
-    text: str                            # what the model wrote, a forced start included
+    answer: str  # one right answer
+    text: str  # what the model wrote, a forced start included
     extracted: str | None
     is_correct: bool
     has_format: bool
@@ -58,7 +59,9 @@ def answer_problems(
     groups = pool.sample(prompts, params)
     rows = []
     for problem, group in zip(problems, groups, strict=True):
-        rows.append([_judge(problem, prefill + each.text, each.finish, len(each.answer_ids), check) for each in group])
+        rows.append(
+            [_judge(problem, prefill + each.text, each.finish, len(each.answer_ids), check) for each in group]
+        )
     return rows
 
 
@@ -66,10 +69,20 @@ def _judge(problem: Problem, text: str, finish: Finish, tokens: int, check: Chec
     extracted = extract_answer(text)
     verdict = None if extracted is None else check(problem, extracted)
     return Answer(
-        problem_id=problem.problem_id, family=problem.task, level=problem.level, prompt=problem.prompt, answer=problem.answer,
-        text=text, extracted=extracted, is_correct=bool(verdict and verdict.is_correct), has_format=format_score(text) == 1.0,
-        thinks="<think>" in text, finish=finish, tokens=tokens, error=verdict.error if verdict else None,
-    )  # fmt: skip
+        problem_id=problem.problem_id,
+        family=problem.task,
+        level=problem.level,
+        prompt=problem.prompt,
+        answer=problem.answer,
+        text=text,
+        extracted=extracted,
+        is_correct=bool(verdict and verdict.is_correct),
+        has_format=format_score(text) == 1.0,
+        thinks="<think>" in text,
+        finish=finish,
+        tokens=tokens,
+        error=verdict.error if verdict else None,
+    )
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
@@ -99,17 +112,24 @@ def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     half = _Z95 * pstdev(rates) / math.sqrt(len(rates))
     ks = [k for k in (1, 4, 16) if k <= samples]
     return {
-        "accuracy": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half),
-        "problems": len(groups), "samples": samples,
-        "pass_at": {str(k): fmean(pass_at_k(len(g), sum(r.is_correct for r in g), k) for g in groups) for k in ks},
+        "accuracy": mean,
+        "low": max(0.0, mean - half),
+        "high": min(1.0, mean + half),
+        "problems": len(groups),
+        "samples": samples,
+        "pass_at": {
+            str(k): fmean(pass_at_k(len(g), sum(r.is_correct for r in g), k) for g in groups) for k in ks
+        },
         "cons": fmean(majority_is_correct(group) for group in groups) if samples > 1 else None,
         "truncated": fmean(row.finish is Finish.LENGTH for row in rows),
         "think_share": fmean(row.thinks for row in rows),
         "format": fmean(row.has_format for row in rows),
         "mean_tokens": fmean(row.tokens for row in rows),
-        "reflection_per_1k": reflection_per_1k([row.text for row in rows], num_tokens=sum(row.tokens for row in rows)),
+        "reflection_per_1k": reflection_per_1k(
+            [row.text for row in rows], num_tokens=sum(row.tokens for row in rows)
+        ),
         "verifier_errors": fmean(row.error is not None for row in rows),
-    }  # fmt: skip
+    }
 
 
 def scores_by_family(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
@@ -122,7 +142,11 @@ def scores_by_family(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     means = [row["accuracy"] for row in by_family.values()]
     # The interval of a mean of independent families: variances add.
     half = math.sqrt(sum(((row["high"] - row["low"]) / 2) ** 2 for row in by_family.values())) / len(means)
-    overall |= {"accuracy": fmean(means), "low": max(0.0, fmean(means) - half), "high": min(1.0, fmean(means) + half)}
+    overall |= {
+        "accuracy": fmean(means),
+        "low": max(0.0, fmean(means) - half),
+        "high": min(1.0, fmean(means) + half),
+    }
     return {"overall": overall, "families": by_family}
 
 

@@ -22,7 +22,8 @@ class SamplerPool(Protocol):
 
 
 class LocalPool:
-    """An engine in this process over the trainer's own model: new weights are there the moment they are written."""
+    """An engine in this process over the trainer's own model: new weights are there the moment they are
+    written."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self.engine, self.tokenizer = engine, tokenizer

@@ -1,13 +1,14 @@
 """Words that show a model looking back at its own reasoning, counted per 1,000 tokens.
 
-R1 (arXiv:2501.12948v2, appendix C) counts reflective words over training; the list is theirs in spirit, with the Chinese
-ones that our documents can contain.
+R1 (arXiv:2501.12948v2, appendix C) counts reflective words over training; the list is theirs in spirit, with
+the Chinese ones that our documents can contain.
 """
 
 import re
 
 _REFLECTION = re.compile(
-    r"\b(?:wait|mistake|however|but|retry|error|verify|wrong|evaluate|check|actually|again)\b|等等|检查|错|重新", re.IGNORECASE
+    r"\b(?:wait|mistake|however|but|retry|error|verify|wrong|evaluate|check|actually|again)\b|等等|检查|错|重新",
+    re.IGNORECASE,
 )
 
 

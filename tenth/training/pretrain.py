@@ -1,7 +1,8 @@
 """Pre-training: next-token and MTP cross-entropy, the balance loss, the router's bias, one step at a time.
 
 DeepSeek-V3 (arXiv:2412.19437): losses section 2.1.2 (balance), 2.2 (MTP, eq. 24-25), schedule section 4.2.
-In:  a Transformer, windows of tokens (B, T + 1 + depth).  Out: changed weights and one row of metrics per step.
+In:  a Transformer, windows of tokens (B, T + 1 + depth).  Out: changed weights and one row of metrics per
+    step.
 Not here: where windows come from (data/), files and resuming (pipeline/).
 """
 
@@ -30,8 +31,8 @@ class PretrainPlan:
 
     total_tokens: int
     schedule: LrSchedule
-    mtp_weights: tuple[float, float]     # lambda before and after the switch, section 4.2
-    matmul_peak: float                   # FLOP/s of this machine in the compute dtype, for `peak_share`
+    mtp_weights: tuple[float, float]  # lambda before and after the switch, section 4.2
+    matmul_peak: float  # FLOP/s of this machine in the compute dtype, for `peak_share`
 
 
 class Pretrainer:
@@ -51,13 +52,17 @@ class Pretrainer:
         output = self.model.forward_training(windows[:, : time_steps + self.depth], depth=self.depth)
         weights = torch.full((count * time_steps,), 1.0 / (count * time_steps), device=windows.device)
         losses = [
-            head_cross_entropy(hidden.flatten(0, 1), self.model.head_weight, _targets(windows, time_steps, k), weights)
+            head_cross_entropy(
+                hidden.flatten(0, 1), self.model.head_weight, _targets(windows, time_steps, k), weights
+            )
             for k, hidden in enumerate((output.hidden, *output.mtp_hidden))
         ]
         weight = mtp_weight(progress, first=self.plan.mtp_weights[0], second=self.plan.mtp_weights[1])
         mtp = torch.stack(losses[1:]).mean() if self.depth else torch.zeros(())
         moe = self.model.config.moe
-        balance = torch.stack([each.loss for each in output.balances]).sum() if output.balances else torch.zeros(())
+        balance = (
+            torch.stack([each.loss for each in output.balances]).sum() if output.balances else torch.zeros(())
+        )
         total = losses[0] + weight * mtp + (moe.sequence_balance_weight if moe else 0.0) * balance
         total.backward()
         grad_norm = self.updater.gather()
@@ -77,12 +82,19 @@ class Pretrainer:
         rate_of_tokens = count * time_steps / seconds
         flops = flops_per_token(self.model.config, context_tokens=time_steps).training * rate_of_tokens
         metrics = {
-            "loss": float(losses[0]), "mtp_loss": float(mtp), "balance_loss": float(balance),
+            "loss": float(losses[0]),
+            "mtp_loss": float(mtp),
+            "balance_loss": float(balance),
             "max_vio": float(max_violation(counts).mean()) if counts is not None else 0.0,
-            "grad_norm": grad_norm, "learning_rate": rate, "num_tokens": float(self.num_tokens),
-            "batch_tokens": float(count * time_steps), "tokens_per_second": rate_of_tokens, "flops_per_second": flops,
-            "peak_share": flops / self.plan.matmul_peak, "step_time": seconds,
-        }  # fmt: skip
+            "grad_norm": grad_norm,
+            "learning_rate": rate,
+            "num_tokens": float(self.num_tokens),
+            "batch_tokens": float(count * time_steps),
+            "tokens_per_second": rate_of_tokens,
+            "flops_per_second": flops,
+            "peak_share": flops / self.plan.matmul_peak,
+            "step_time": seconds,
+        }
         return metrics, judgement
 
 

@@ -1,0 +1,215 @@
+"""Stages that make the base model: write its documents, pre-train on them.
+
+Both are pure functions of the recipe; pre-training continues from its newest checkpoint and ends bit for bit
+where an uninterrupted one ends (same torch, thread count and kind of processor).
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tenth.base.errors import RunError
+from tenth.base.files import write_json
+from tenth.base.runlog import MetricSink
+from tenth.base.seeds import stream_seed
+from tenth.checkpoint.model_dir import save_model
+from tenth.data.corpus import Source, dedupe, held_out_part, mix, read_documents, training_part
+from tenth.data.pretrain_stream import PretrainStream
+from tenth.data.shards import TokenSet, load_tokens, write_tokens
+from tenth.model.counts import flops_per_token
+from tenth.model.transformer import Transformer, initialise
+from tenth.pipeline.documents import Solutions
+from tenth.pipeline.frozen import recipe_families
+from tenth.pipeline.machine import Machine
+from tenth.pipeline.recipe import OptimSection, PretrainSection, ZeroRecipe
+from tenth.pipeline.saver import Saver
+from tenth.pipeline.settings import model_config
+from tenth.pipeline.stage import Outcome, open_log
+from tenth.rollout.words import count_reflection_words
+from tenth.tokenizer.tokenizer import Tokenizer
+from tenth.tokenizer.train import train_bpe
+from tenth.training.guard import Action, GuardMemory
+from tenth.training.optim import OptimConfig, WeightUpdater
+from tenth.training.pretrain import Pretrainer, PretrainPlan, held_out_bits_per_byte
+from tenth.training.schedules import BatchRamp, LrSchedule, sequences_at, sequences_before, steps_for
+
+_TOKENIZER_DOCUMENTS = 4000  # enough to see every word of the families
+_HELD_OUT_TOKENS = 60_000
+_EVALUATIONS = 20  # of held-out text over a pre-training
+
+
+def write_documents(directory: Path, recipe: ZeroRecipe) -> Outcome:
+    """The base's corpus as token files, and the tokenizer that read it."""
+    config = recipe.documents
+    solutions = Solutions(
+        recipe.families,
+        recipe_families(recipe),
+        config,
+        template=recipe.template,
+        seed=stream_seed(recipe.seed, "documents"),
+    )
+    sources = [Source(name="solutions", documents=solutions, weight=1 - config.text_share)]
+    if config.text_files and config.text_share > 0:
+        files = dedupe(read_documents([Path(name) for name in config.text_files]))
+        sources.append(Source(name="text", documents=files, weight=config.text_share))
+    documents = iter(mix(sources))
+    sample = list(islice(documents, _TOKENIZER_DOCUMENTS))
+    tokenizer = train_bpe(sample, vocab_size=config.vocab_size)
+    tokenizer.save(directory)
+    held_out = write_tokens(
+        held_out_part(iter(sample), held_out_share=0.5),
+        tokenizer,
+        directory / "held-out",
+        max_tokens=_HELD_OUT_TOKENS,
+    )
+    train = write_tokens(
+        training_part(documents, held_out_share=config.held_out_share),
+        tokenizer,
+        directory / "train",
+        max_tokens=config.tokens,
+    )
+    ids = sum(len(row) for row in tokenizer.encode_many(sample))
+    summary = {
+        "documents": train.index.num_documents,
+        "tokens": train.num_tokens,
+        "text_bytes": train.index.num_text_bytes,
+        "held_out_tokens": held_out.num_tokens,
+        "vocab_size": tokenizer.vocab_size,
+        "reflection_per_1k": 1000 * sum(map(count_reflection_words, sample)) / max(1, ids),
+        "kinds": dict(sorted(solutions.kinds.items())),
+        "longest_in_documents": {section.name: section.document_levels[1] for section in recipe.families},
+    }
+    write_json(directory / "corpus.json", summary)
+    return Outcome(summary=summary, tokens=float(train.num_tokens))
+
+
+def optim_config(section: OptimSection) -> OptimConfig:
+    """The recipe's section as training knows it."""
+    return OptimConfig(
+        kind=section.kind,
+        lr=section.lr,
+        muon_lr=section.muon_lr,
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.max_grad_norm,
+    )
+
+
+def new_model(recipe: ZeroRecipe, tokenizer: Tokenizer, machine: Machine) -> Transformer:
+    """An untrained network, its weights a function of the recipe's seed."""
+    generator = torch.Generator().manual_seed(stream_seed(recipe.seed, "weights"))
+    model = initialise(
+        Transformer(model_config(recipe, vocab_size=tokenizer.vocab_size)), generator=generator
+    )
+    return model.to_compute_dtype(machine.compute_dtype)
+
+
+def _plan(config: PretrainSection, steps: int, machine: Machine) -> PretrainPlan:
+    return PretrainPlan(
+        total_tokens=config.tokens,
+        schedule=LrSchedule(
+            warmup_steps=max(1, round(config.warmup_share * steps)),
+            constant_until=config.constant_until,
+            floor=config.floor,
+        ),
+        mtp_weights=config.mtp_weight,
+        matmul_peak=machine.matmul_peak,
+    )
+
+
+def pretrain(
+    directory: Path, recipe: ZeroRecipe, *, documents: Path, machine: Machine, sinks: Sequence[MetricSink]
+) -> Outcome:
+    """Train the base; its weights end in `model/`."""
+    config = recipe.pretrain
+    tokenizer, tokens = Tokenizer.load(documents), load_tokens(documents / "train")
+    held_out = load_tokens(documents / "held-out")
+    model = new_model(recipe, tokenizer, machine)
+    updater = WeightUpdater(model, optim_config(config.optim))
+    depth = model.config.num_nextn_predict_layers
+    stream = PretrainStream(
+        tokens,
+        sequence_length=config.sequence_length,
+        seed=stream_seed(recipe.seed, "windows"),
+        extra_tokens=depth,
+    )
+    num_sequences = -(-config.tokens // config.sequence_length)
+    full = BatchRamp(start=config.ramp_from_sequences, final=config.sequences_per_step)
+    ramp = BatchRamp(
+        start=config.ramp_from_sequences,
+        final=config.sequences_per_step,
+        ramp_steps=round(config.ramp_share * steps_for(full, num_sequences=num_sequences)),
+    )
+    steps = steps_for(ramp, num_sequences=num_sequences)
+    trainer = Pretrainer(model, updater, _plan(config, steps, machine))
+    saver = Saver(directory, recipe)
+    state = saver.load()
+    first, skipped = 0, 0
+    if state is not None:
+        first, skipped = state.step, int(state.facts["skipped_sequences"])
+        restore(trainer, state.tensors, state.facts)
+    log = open_log(directory, sinks=sinks, from_step=first, total_steps=steps)
+    step = first
+    while step < steps:
+        start = sequences_before(ramp, step=step) + skipped
+        windows = torch.from_numpy(stream.batch(start, sequences_at(ramp, step=step)))
+        metrics, judgement = trainer.step(step, windows)
+        if judgement.action is Action.STOP:
+            raise RunError(f"{directory.name}, step {step}: {judgement.reason}")
+        if judgement.action is Action.ROLLBACK:
+            # Back to the checkpoint, but on to other windows: the same ones would do it again.
+            skipped += (step + 1) * config.sequences_per_step
+            state = saver.load()
+            step = 0 if state is None else state.step
+            if state is not None:
+                restore(trainer, state.tensors, state.facts | {"guard": trainer.guard_memory.to_dict()})
+            log.start(from_step=step, total_steps=steps)
+            continue
+        step += 1
+        if step % max(1, steps // _EVALUATIONS) == 0 or step == steps:
+            metrics["val_bpb"] = _bits_per_byte(model, held_out, config)
+        log.log(step - 1, metrics)
+        if saver.is_due():
+            saver.save(step, capture(trainer), {**facts(trainer), "skipped_sequences": skipped})
+    log.end()
+    save_model(directory / "model", model, tokenizer)
+    return Outcome(
+        summary={"loss": metrics["loss"], "val_bpb": metrics["val_bpb"]} if step > first else {},
+        tokens=float(trainer.num_tokens),
+        flops=trainer.num_tokens
+        * flops_per_token(model.config, context_tokens=config.sequence_length).training,
+    )
+
+
+def _bits_per_byte(model: Transformer, held_out: TokenSet, config: PretrainSection) -> float:
+    stream = PretrainStream(held_out, sequence_length=config.sequence_length, seed=0)
+    size = config.sequences_per_step
+    batches = (
+        torch.from_numpy(stream.batch(start, min(size, stream.sequences_per_epoch - start)))
+        for start in range(0, stream.sequences_per_epoch, size)
+    )
+    return held_out_bits_per_byte(model, batches, tokens_per_byte=held_out.tokens_per_byte)
+
+
+def capture(trainer: Pretrainer) -> dict[str, torch.Tensor]:
+    """Every tensor that the next step depends on."""
+    biases = {f"router/{i}": router.bias for i, router in enumerate(trainer.model.routers())}
+    return trainer.updater.state_dict() | biases
+
+
+def facts(trainer: Pretrainer) -> dict[str, Any]:
+    """Everything else that the next step depends on."""
+    return {"num_tokens": trainer.num_tokens, "guard": trainer.guard_memory.to_dict()}
+
+
+def restore(trainer: Pretrainer, tensors: dict[str, torch.Tensor], saved: dict[str, Any]) -> None:
+    """The inverse of `capture` and `facts`."""
+    trainer.updater.load_state_dict(
+        {name: tensor for name, tensor in tensors.items() if not name.startswith("router/")}
+    )
+    for i, router in enumerate(trainer.model.routers()):
+        router.bias.copy_(tensors[f"router/{i}"])
+    trainer.num_tokens = int(saved["num_tokens"])
+    trainer.guard_memory = GuardMemory.from_dict(saved["guard"])

@@ -1,0 +1,241 @@
+"""The reinforcement stage: R1-Zero from the base by GRPO with rules as the only judge.
+
+R1 (arXiv:2501.12948v2, section 2): sample a group per question, reward accuracy and format, push each answer
+by how it did against its group, keep near a reference that is refreshed every so many steps.
+Every random draw is a function of (seed, step), so a continued run repeats exactly what a checkpoint had not
+kept.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tenth.base.files import write_lines
+from tenth.base.records import Problem, Rollout
+from tenth.base.runlog import MetricSink
+from tenth.base.seeds import stream_random, stream_seed
+from tenth.checkpoint.model_dir import save_model
+from tenth.engine.engine import Engine
+from tenth.engine.request import SamplingParams
+from tenth.model.counts import flops_per_token
+from tenth.model.transformer import Transformer
+from tenth.pipeline.base import optim_config
+from tenth.pipeline.documents import training_problem
+from tenth.pipeline.frozen import recipe_families
+from tenth.pipeline.recipe import RlSection, ZeroRecipe
+from tenth.pipeline.saver import Saver
+from tenth.pipeline.stage import Outcome, open_log
+from tenth.rollout.collect import collect, groups_of, has_signal
+from tenth.rollout.pool import LocalPool
+from tenth.rollout.words import reflection_per_1k
+from tenth.tasks.judge import Judge
+from tenth.tasks.rewards import RewardSet
+from tenth.tokenizer.tokenizer import Tokenizer
+from tenth.training.batch_plan import BatchPlan
+from tenth.training.grpo import GrpoStats, grpo_update, step_metrics, weigh_rollouts
+from tenth.training.grpo_loss import GrpoConfig
+from tenth.training.optim import WeightUpdater
+from tenth.training.rollout_metrics import rollout_metrics
+
+
+def batch_plan(config: RlSection) -> BatchPlan:
+    """The one batch rule, printed at the start of a run."""
+    return BatchPlan(
+        prompts=config.prompts_per_step, samples=config.num_generations, minibatch_size=config.minibatch_size
+    )
+
+
+def reinforce(
+    directory: Path,
+    recipe: ZeroRecipe,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    *,
+    sinks: Sequence[MetricSink],
+) -> Outcome:
+    """Train `model` in place; its weights end in `model/`."""
+    with Judge() as judge:
+        learner = Learner(recipe, model, tokenizer, judge)
+        saver = Saver(directory, recipe)
+        state = saver.load()
+        first = 0
+        if state is not None:
+            first = state.step
+            learner.restore(state.tensors, state.facts)
+        log = open_log(directory, sinks=sinks, from_step=first, total_steps=recipe.rl.steps)
+        for step in range(first, recipe.rl.steps):
+            metrics, rollouts = learner.step(step)
+            log.log(step, metrics)
+            write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(_readable, rollouts))
+            if saver.is_due():
+                saver.save(step + 1, learner.capture(), learner.facts())
+        log.end()
+    save_model(directory / "model", model, tokenizer)
+    return Outcome(summary=learner.totals(), tokens=float(learner.num_tokens), flops=learner.flops)
+
+
+class Learner:
+    """Policy, reference and updater of one reinforcement stage."""
+
+    def __init__(self, recipe: ZeroRecipe, model: Transformer, tokenizer: Tokenizer, judge: Judge) -> None:
+        config = recipe.rl
+        self.recipe, self.config, self.model, self.tokenizer = recipe, config, model, tokenizer
+        self.updater = WeightUpdater(model, optim_config(config.optim))
+        self.reference = copy.deepcopy(model).requires_grad_(False) if config.beta > 0 else None
+        self.pool = LocalPool(
+            Engine(model, max_sequences=config.prompts_per_step * config.num_generations), tokenizer
+        )
+        self.rewards = RewardSet(
+            judge.check, weights={"accuracy": config.accuracy_weight, "format": config.format_weight}
+        )
+        self.families = recipe_families(recipe)
+        self.num_tokens, self.flops = 0, 0.0
+        self.last: dict[str, float] = {}
+
+    def step(self, step: int) -> tuple[dict[str, float], list[Rollout]]:
+        """Sample, score, update."""
+        began = time.perf_counter()
+        if self.reference is not None and step and step % self.config.reference_refresh_steps == 0:
+            self.reference.load_state_dict(self.model.state_dict())
+        rollouts = self._sample(step)
+        sampled = time.perf_counter()
+        stats = self._update(step, rollouts)
+        done = time.perf_counter()
+        metrics = rollout_metrics(rollouts) | step_metrics(stats)
+        step_tokens = metrics["num_tokens"]
+        self.num_tokens += int(step_tokens)
+        flops = flops_per_token(self.model.config, context_tokens=max(1, round(step_tokens / len(rollouts))))
+        references = 1 if self.reference is not None else 0
+        self.flops += step_tokens * (flops.training + flops.forward * (1 + references))
+        answer_tokens = sum(len(rollout.answer_ids) for rollout in rollouts)
+        metrics |= {
+            "learning_rate": self.config.optim.lr * self._lr_factor(step),
+            "think_share": sum("<think>" in rollout.text for rollout in rollouts) / len(rollouts),
+            "reflection_per_1k": reflection_per_1k(
+                [rollout.text for rollout in rollouts], num_tokens=answer_tokens
+            ),
+            "step_time": done - began,
+            "time/rollout": sampled - began,
+            "time/train": done - sampled,
+        }
+        self.last = {key: metrics[key] for key in ("reward", "think_share") if key in metrics}
+        return metrics, rollouts
+
+    def _problems(self, step: int, count: int, *, draw: int) -> list[Problem]:
+        rng = stream_random(self.recipe.seed, "rl-problems", step, draw)
+        sections = self.recipe.families
+        # Every family in turn from a random start: a step's reward does not hang on which family it drew.
+        offset = rng.randrange(len(sections))
+        chosen = [sections[(offset + i) % len(sections)] for i in range(count)]
+        return [training_problem(self.families[section.name], section.levels, rng) for section in chosen]
+
+    def _sample(self, step: int) -> list[Rollout]:
+        rollouts = self._collect(step, self._problems(step, self.config.prompts_per_step, draw=0), draw=0)
+        if not self.config.dynamic_sampling:
+            return rollouts
+        groups = [group for group in groups_of(rollouts).values() if has_signal(group)]
+        missing = self.config.prompts_per_step - len(groups)
+        if missing:
+            extra = self._collect(step, self._problems(step, missing, draw=1), draw=1)
+            groups += [group for group in groups_of(extra).values() if has_signal(group)]
+        kept = groups or list(groups_of(rollouts).values())
+        return [
+            replace(rollout, group_id=group_id) for group_id, group in enumerate(kept) for rollout in group
+        ]
+
+    def _collect(self, step: int, problems: Sequence[Problem], *, draw: int) -> list[Rollout]:
+        params = SamplingParams(
+            max_new_tokens=self.config.max_completion_length,
+            n=self.config.num_generations,
+            temperature=self.config.temperature,
+            stop_ids=(self.tokenizer.eos_id,),
+            seed=stream_seed(self.recipe.seed, "rollout", step, draw),
+        )
+        return collect(
+            problems,
+            self.pool,
+            self.rewards,
+            tokenizer=self.tokenizer,
+            template=self.recipe.template,
+            params=params,
+            policy_step=step,
+        )
+
+    def _update(self, step: int, rollouts: Sequence[Rollout]) -> list[GrpoStats]:
+        config = self._loss_config()
+        weighed = weigh_rollouts(rollouts, config)
+        rng = stream_random(self.recipe.seed, "minibatches", step)
+        stats = []
+        for _ in range(config.num_iterations):
+            for minibatch in batch_plan(self.config).minibatches(weighed, rng):
+                stats.append(
+                    grpo_update(
+                        self.model,
+                        self.reference,
+                        self.updater,
+                        minibatch.items,
+                        config,
+                        micro_batch_tokens=self.config.micro_batch_tokens,
+                        share=minibatch.share,
+                        lr_factor=self._lr_factor(step),
+                        pad_id=self.tokenizer.pad_id,
+                    )
+                )
+        return stats
+
+    def _loss_config(self) -> GrpoConfig:
+        config = self.config
+        return GrpoConfig(
+            beta=config.beta,
+            epsilon=config.epsilon,
+            epsilon_high=config.epsilon_high,
+            num_iterations=config.num_iterations,
+            loss_type=config.loss_type,
+            scale_rewards=config.scale_rewards,
+            mask_truncated_completions=config.mask_truncated,
+            overlong_buffer=config.overlong_buffer or None,
+            max_completion_length=config.max_completion_length,
+        )
+
+    def _lr_factor(self, step: int) -> float:
+        return min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+
+    def totals(self) -> dict[str, Any]:
+        """The last step's numbers, for DONE.json."""
+        return dict(self.last)
+
+    def capture(self) -> dict[str, Tensor]:
+        """Every tensor that the next step depends on."""
+        tensors = self.updater.state_dict()
+        if self.reference is not None:
+            tensors |= {f"reference/{name}": tensor for name, tensor in self.reference.state_dict().items()}
+        return tensors
+
+    def facts(self) -> dict[str, Any]:
+        """Everything else."""
+        return {"num_tokens": self.num_tokens, "flops": self.flops, "last": self.last}
+
+    def restore(self, tensors: dict[str, Tensor], saved: dict[str, Any]) -> None:
+        """The inverse of `capture` and `facts`."""
+        mine = {name: tensor for name, tensor in tensors.items() if not name.startswith("reference/")}
+        self.updater.load_state_dict(mine)
+        if self.reference is not None:
+            self.reference.load_state_dict(
+                {name.removeprefix("reference/"): tensors[name] for name in tensors if name not in mine}
+            )
+        self.num_tokens, self.flops, self.last = (
+            int(saved["num_tokens"]),
+            float(saved["flops"]),
+            dict(saved["last"]),
+        )
+
+
+def _readable(rollout: Rollout) -> dict[str, Any]:
+    """A stored rollout without what can be recomputed: prompt ids and log-probabilities would be nine tenths
+    of the file."""
+    return replace(rollout, prompt_ids=(), answer_logprobs=()).to_dict()
