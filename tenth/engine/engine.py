@@ -6,6 +6,7 @@ In:  prompts as token ids, SamplingParams.  Out: `Generation`s, in order.
 Not here: text, rewards, HTTP; paging and priorities, which belong to the next engine.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from tenth.base.errors import ConfigError
 from tenth.base.records import Finish
+from tenth.base.seeds import stream_seed
 from tenth.engine.kv_cache import SlotCache
 from tenth.engine.request import Generation, SamplingParams
 from tenth.engine.sampler import sample_ids
@@ -59,8 +61,7 @@ class Engine:
         """`params.n` samples for every prompt."""
         self._check(prompts, params)
         sequences = [_Sequence(prompt_id) for prompt_id in range(len(prompts)) for _ in range(params.n)]
-        generator = torch.Generator().manual_seed(params.seed)
-        uniforms = torch.rand(len(sequences), params.max_new_tokens, generator=generator)  # (M, new tokens)
+        uniforms = _uniforms(prompts, params)  # (M, max_new_tokens)
         prompts_per_wave = max(1, self.max_sequences // params.n)
         for start in range(0, len(prompts), prompts_per_wave):
             wave = range(start, min(start + prompts_per_wave, len(prompts)))
@@ -125,7 +126,9 @@ class Engine:
     ) -> tuple[_Rows, Tensor]:
         """Read every prompt of the wave once, then give each of its samples a copy."""
         lengths = torch.tensor([len(prompts[i]) for i in wave])  # (prompts,)
-        ids = torch.zeros(len(wave), _round_up(int(lengths.max()), 8), dtype=torch.int64)
+        # A few widths, so few shapes; but no position past the rotary tables.
+        width = min(_round_up(int(lengths.max()), 8), self.model.config.max_position_embeddings)
+        ids = torch.zeros(len(wave), width, dtype=torch.int64)
         for row, i in enumerate(wave):
             ids[row, : len(prompts[i])] = torch.tensor(prompts[i])
         first = torch.arange(len(wave)) * params.n  # slot of each prompt's first sample
@@ -165,6 +168,27 @@ class Engine:
         living = set(alive)
         ended = [r for r in range(len(rows.members)) if r not in living]
         return rows.keep(alive + ended[: width - len(alive)])
+
+
+def _uniforms(prompts: Sequence[Sequence[int]], params: SamplingParams) -> Tensor:
+    """One stream of numbers per sequence. -> (M, max_new_tokens)
+
+    Named by the prompt itself, so that a request's answer does not depend on its companions; a prompt that
+    comes twice in one call is two requests.
+    """
+    uniforms = torch.empty(len(prompts) * params.n, params.max_new_tokens)
+    times_seen: Counter[tuple[int, ...]] = Counter()
+    for prompt_id, prompt in enumerate(prompts):
+        key = tuple(prompt)
+        for sample in range(params.n):
+            seed = stream_seed(params.seed, "sample", *key, "time", times_seen[key], sample)
+            torch.rand(
+                params.max_new_tokens,
+                generator=torch.Generator().manual_seed(seed),
+                out=uniforms[prompt_id * params.n + sample],
+            )
+        times_seen[key] += 1
+    return uniforms
 
 
 def _round_up(value: int, multiple: int) -> int:
