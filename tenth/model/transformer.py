@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tenth.base.errors import ConfigError
 from tenth.model.attention import Sequence, Step
 from tenth.model.block import Block
 from tenth.model.cache import KVCache
@@ -79,7 +80,12 @@ class Transformer(nn.Module):
         if positions is None and starts is not None:
             positions = torch.arange(ids.shape[1], device=ids.device) - starts  # (B, T)
         if positions is None:
-            time = ids.shape[1]
+            time, limit = ids.shape[1], self.config.max_position_embeddings
+            if time > limit:
+                raise ConfigError(
+                    f"model '{self.config.name}': {time} tokens in a row, but max_position_embeddings = "
+                    f"{limit}; shorten the sequences or build the model with a longer context."
+                )
             return Sequence(cos=self.cos[None, :time], sin=self.sin[None, :time], starts=starts, cache=cache)
         return Sequence(cos=self.cos[positions], sin=self.sin[positions], starts=starts, cache=cache)
 
