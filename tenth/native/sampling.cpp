@@ -23,7 +23,11 @@ void sample(const T* logits, const float* uniform, int64_t rows, int64_t cols, f
             } else {
                 float inverse = 1.0f / temperature;
 #pragma omp simd reduction(+ : total)
-                for (int64_t i = 0; i < cols; ++i) { p[i] = fast_exp((x[i] - top) * inverse); total += p[i]; }
+                for (int64_t i = 0; i < cols; ++i) {
+                    float z = (x[i] - top) * inverse;   // below -87 fast_exp stops short of zero, but such
+                    p[i] = z < -87.0f ? 0.0f : fast_exp(z);     // a token, a masked one above all, is never drawn
+                    total += p[i];
+                }
                 float mass = total;
                 if (top_p < 1) {            // keep the fewest most likely tokens whose mass reaches top_p
                     order.resize(cols);
