@@ -9,6 +9,7 @@ Not here: the objective (grpo_loss.py); sampling, rewards, dynamic sampling (rol
 reference (pipeline/).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,11 @@ class GrpoStats:
     grad_norm: float  # before clipping; 0 where nothing could move a weight
     has_gradient: bool
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the loss or the gradient is not a number, so that applying it would ruin the weights."""
+        return not (math.isfinite(self.sums.loss) and math.isfinite(self.grad_norm))
+
     def metrics(self) -> dict[str, float]:
         """By TRL's names; what has no tokens to average over is absent."""
         named = {"loss": self.sums.loss, "grad_norm": self.grad_norm}
@@ -93,16 +99,17 @@ class GrpoStats:
 
 
 def step_metrics(stats: Sequence[GrpoStats]) -> dict[str, float]:
-    """One round's minibatches as one row: means, but `mismatch_kl` of the first.
+    """One round as one row: means over its minibatches, `mismatch_kl` of the first, broken ones only counted.
 
     Only there do sampler and trainer hold the same weights, so that any difference is the machinery's fault.
     """
-    rows = [each.metrics() for each in stats]
+    rows = [each.metrics() for each in stats if not each.is_broken]
     names = sorted({name for row in rows for name in row})
-    merged = {}
+    merged: dict[str, float] = {}
     for name in names:
         values = [row[name] for row in rows if name in row]
         merged[name] = values[0] if name == "mismatch_kl" else sum(values) / len(values)
+    merged["skipped_updates"] = float(len(stats) - len(rows))
     return merged
 
 
@@ -158,13 +165,15 @@ def grpo_update(
     lr_factor: float = 1.0,
     pad_id: int = 0,
 ) -> GrpoStats:
-    """`grpo_gradients`, then the step; no step where nothing could move a weight."""
+    """`grpo_gradients`, then the step, unless nothing could move a weight or the gradient is not finite."""
     stats = grpo_gradients(
         policy, reference, updater, minibatch, config,
         micro_batch_tokens=micro_batch_tokens, share=share, pad_id=pad_id,
     )  # fmt: skip
-    if stats.has_gradient:
+    if stats.has_gradient and not stats.is_broken:
         updater.apply(lr_factor=lr_factor)
+    else:
+        updater.discard()
     return stats
 
 

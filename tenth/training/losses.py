@@ -1,8 +1,9 @@
-"""Losses as pure functions of tensors: next token, MTP, the clipped surrogate, KL, entropy.
+"""The terms of the objectives as pure functions: log-probabilities, entropy, clipped surrogate, KL.
 
 Why: every number that is differentiated is here, small enough to check with a pencil.
-In:  hidden states, logits or log-probabilities, and masks.
-Out: sums and per-token values. Whoever calls decides what to divide by (grpo.py, sft.py, pretrain.py).
+In:  logits or log-probabilities.
+Out: per-token values. Whoever calls decides what to sum and divide by (grpo_loss.py, sft.py).
+Not here: pre-training's cross-entropy, which needs no per-token values (model/ops.py).
 Precision: log-softmax runs in float32 whatever comes in (float64 stays float64); in bfloat16 the GRPO ratio
 would differ from 1 before the first update.
 """
@@ -12,95 +13,13 @@ import math
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-# Shapes: N tokens (any leading shape, flattened), V vocabulary, D hidden width, B rows, T answer tokens
-
-# Logits held at once. 4 MiB in float32: pieces this small stay in the allocator's own pool and partly in the
-# cache, where larger ones are mapped and zeroed afresh by the system at every call (2-4 times slower).
-CHUNK_LOGITS = 1 << 20
-
-
-def rows_per_chunk(vocab_size: int, chunk_logits: int = CHUNK_LOGITS) -> int:
-    """How many tokens' logits to hold at once."""
-    return max(1, chunk_logits // vocab_size)
+# Shapes: N tokens, V vocabulary
 
 
 def widen(values: Tensor) -> Tensor:
     """float32, unless it is already wider."""
     return values if values.dtype is torch.float64 else values.float()
-
-
-def next_token_loss(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy over the tokens where `mask` is true; 0 when there are none."""
-    losses = F.cross_entropy(widen(logits).flatten(0, -2), targets.flatten(), reduction="none")  # (N,)
-    weights = mask.flatten().to(losses.dtype)  # (N,)
-    return (losses * weights).sum() / weights.sum().clamp(min=1)
-
-
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Sum of weighted cross-entropies; gradients are made in the forward pass, while the logits exist."""
-
-    @staticmethod
-    def forward(ctx, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk: int) -> Tensor:
-        needs_hidden, needs_head = ctx.needs_input_grad[:2]
-        total = widen(hidden.new_zeros(()))
-        d_hidden = torch.empty_like(hidden) if needs_hidden else None  # (N, D)
-        d_head = widen(torch.zeros_like(head)) if needs_head else None  # (V, D)
-        for start in range(0, hidden.shape[0], chunk):
-            piece = slice(start, start + chunk)
-            log_p = torch.log_softmax(widen(hidden[piece] @ head.T), dim=-1)  # (chunk, V)
-            ids = targets[piece].unsqueeze(-1)  # (chunk, 1)
-            scale = weights[piece].unsqueeze(-1)  # (chunk, 1)
-            total -= (log_p.gather(-1, ids) * scale).sum()
-            if d_hidden is None and d_head is None:
-                continue
-            # d loss / d logits = weight * (softmax - one hot)
-            d_logits = log_p.exp_().mul_(scale).scatter_add_(-1, ids, -scale).to(hidden.dtype)
-            if d_hidden is not None:
-                torch.mm(d_logits, head, out=d_hidden[piece])
-            if d_head is not None:
-                d_head += d_logits.T @ hidden[piece]
-        ctx.save_for_backward(d_hidden, d_head)
-        ctx.head_dtype = head.dtype
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        d_hidden, d_head = ctx.saved_tensors
-        return (
-            d_hidden * grad.to(d_hidden.dtype) if d_hidden is not None else None,
-            (d_head * grad).to(ctx.head_dtype) if d_head is not None else None,
-            None,
-            None,
-            None,
-        )
-
-
-def chunked_cross_entropy(
-    hidden: Tensor,
-    head: Tensor,
-    targets: Tensor,
-    *,
-    weights: Tensor | None = None,
-    chunk_logits: int = CHUNK_LOGITS,
-) -> Tensor:
-    """Sum over tokens of weight × cross-entropy of `hidden @ head.T`, never holding all logits at once.
-
-    hidden (N, D) or (B, T, D); head (V, D); targets (N,) or (B, T); weights like targets, None: all one.
-    """
-    flat = hidden.reshape(-1, hidden.shape[-1])  # (N, D)
-    ids = targets.reshape(-1)  # (N,)
-    if weights is None:
-        weights = torch.ones_like(ids, dtype=widen(flat.new_empty(0)).dtype)
-    weights = weights.reshape(-1).to(widen(flat.new_empty(0)).dtype)  # (N,)
-    return _ChunkedCrossEntropy.apply(flat, head, ids, weights, rows_per_chunk(head.shape[0], chunk_logits))
-
-
-def mtp_loss(depth_losses: list[Tensor], *, weight: float) -> Tensor:
-    """L_MTP = lambda / D × sum of the D modules' cross-entropies (DeepSeek-V3, eq. 25)."""
-    return torch.stack(depth_losses).sum() * (weight / len(depth_losses))
 
 
 class _ChosenLogprobs(torch.autograd.Function):

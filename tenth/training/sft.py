@@ -6,6 +6,7 @@ In:  `TrainedSequence` (ids, mask), a model, an updater.
 Out: changed weights and `SftStats`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,9 +74,12 @@ def sft_update(
     lr_factor: float = 1.0,
     pad_id: int = 0,
 ) -> SftStats:
-    """`sft_gradients`, then the step."""
+    """`sft_gradients`, then the step, unless the gradient is not finite."""
     stats = sft_gradients(model, updater, examples, micro_batch_tokens=micro_batch_tokens, pad_id=pad_id)
-    updater.apply(lr_factor=lr_factor)
+    if math.isfinite(stats.loss) and math.isfinite(stats.grad_norm):
+        updater.apply(lr_factor=lr_factor)
+    else:
+        updater.discard()
     return stats
 
 

@@ -216,3 +216,17 @@ def test_a_round_reports_means_but_the_mismatch_of_its_first_minibatch():
     merged = step_metrics([first, second])
     assert merged["mismatch_kl"] == first.metrics()["mismatch_kl"]
     assert merged["entropy"] == pytest.approx((first.metrics()["entropy"] + second.metrics()["entropy"]) / 2)
+
+
+def test_a_gradient_that_is_not_finite_is_never_applied():
+    policy, config = TinyLm(), GrpoConfig(beta=0)
+    updater = WeightUpdater(policy, OptimConfig())
+    before = policy.head.detach().clone()
+    rollouts = [rollout(logprobs=[-math.inf, -1.0]), rollout(reward=0.0)]
+    stats = grpo_update(
+        policy, None, updater, weigh_rollouts(rollouts, config), config, micro_batch_tokens=99
+    )
+    assert stats.is_broken
+    assert torch.equal(policy.head, before)
+    assert all(param.grad is None for param in policy.parameters())
+    assert step_metrics([stats]) == {"skipped_updates": 1.0}

@@ -4,90 +4,20 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from tenth.training.losses import (
     bits_per_byte,
     chosen_logprobs,
-    chunked_cross_entropy,
     clipped_surrogate,
     k3_kl,
-    mtp_loss,
-    next_token_loss,
 )
 
 
 def randn(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def test_a_uniform_guess_among_four_costs_log_four():
-    loss = next_token_loss(
-        torch.zeros(1, 3, 4), torch.tensor([[0, 1, 2]]), torch.ones(1, 3, dtype=torch.bool)
-    )
-    assert loss.item() == pytest.approx(math.log(4))
-
-
-def test_masked_tokens_do_not_count():
-    logits = torch.zeros(1, 2, 2)
-    logits[0, 1] = torch.tensor([100.0, 0.0])  # a sure and wrong guess, masked
-    loss = next_token_loss(logits, torch.tensor([[0, 1]]), torch.tensor([[True, False]]))
-    assert loss.item() == pytest.approx(math.log(2))
-
-
-def test_no_token_at_all_costs_nothing():
-    assert (
-        next_token_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2)).item()
-        == 0
-    )
-
-
-@settings(max_examples=25, deadline=None)
-@given(num_tokens=st.integers(1, 23), chunk_rows=st.integers(1, 30), seed=st.integers(0, 99))
-def test_chunked_cross_entropy_equals_torchs_in_value_and_gradient(num_tokens, chunk_rows, seed):
-    hidden, head = randn(num_tokens, 5, seed=seed), randn(11, 5, seed=seed + 1)
-    weights = randn(num_tokens, seed=seed + 2).abs()
-    targets = torch.randint(0, 11, (num_tokens,), generator=torch.Generator().manual_seed(seed))
-    ours = [hidden.clone().requires_grad_(), head.clone().requires_grad_()]
-    theirs = [hidden.clone().requires_grad_(), head.clone().requires_grad_()]
-
-    loss = chunked_cross_entropy(*ours, targets, weights=weights, chunk_logits=11 * chunk_rows) / 3
-    expected = (F.cross_entropy(theirs[0] @ theirs[1].T, targets, reduction="none") * weights).sum() / 3
-    loss.backward()
-    expected.backward()
-
-    torch.testing.assert_close(loss, expected)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine.grad, other.grad)
-
-
-def test_chunked_cross_entropy_takes_batches_and_no_weights():
-    hidden, head = randn(2, 3, 5), randn(7, 5, seed=1)
-    targets = torch.tensor([[0, 1, 2], [3, 4, 5]])
-    expected = F.cross_entropy((hidden @ head.T).flatten(0, 1), targets.flatten(), reduction="sum")
-    torch.testing.assert_close(chunked_cross_entropy(hidden, head, targets), expected)
-
-
-def test_chunked_cross_entropy_gives_a_gradient_to_whoever_asks():
-    hidden, head = randn(4, 5), randn(7, 5, seed=1).requires_grad_()
-    chunked_cross_entropy(hidden, head, torch.tensor([0, 1, 2, 3])).backward()
-    assert head.grad is not None
-    assert hidden.grad is None
-
-
-def test_in_bfloat16_only_the_products_are_rounded():
-    hidden, head = randn(64, 32).bfloat16(), (randn(50, 32, seed=1) / 6).bfloat16()
-    targets = torch.arange(50).repeat(2)[:64]
-    exact = F.cross_entropy(hidden.double() @ head.double().T, targets, reduction="sum")
-    loss = chunked_cross_entropy(hidden, head, targets, chunk_logits=500)
-    assert loss.dtype is torch.float32
-    assert loss.item() == pytest.approx(exact.item(), rel=2e-3)
-
-
-def test_the_mtp_loss_is_lambda_over_d_times_the_sum():
-    assert mtp_loss([torch.tensor(2.0), torch.tensor(4.0)], weight=0.3).item() == pytest.approx(0.3 / 2 * 6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
