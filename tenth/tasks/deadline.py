@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from typing import Any, Self
 
 from tenth.base.errors import VerifierError
 
 START_SECONDS = 120.0  # imports of a loaded machine count here, not against the deadline
 MAX_REPLY_BYTES = 1 << 20
+SLICE_SECONDS = 0.25
 UNTRUSTED_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
@@ -137,14 +137,19 @@ class Worker:
 def _send_and_receive(child: "subprocess.Popen[bytes]", request: bytes, *, seconds: float) -> bytes:
     assert child.stdin is not None
     assert child.stdout is not None
-    late_at = time.monotonic() + seconds
     child.stdin.write(request)
     child.stdin.flush()
     reply = b""
+    left_seconds = seconds
     while not reply.endswith(b"\n"):
-        readable, _, _ = select.select([child.stdout], [], [], max(0.0, late_at - time.monotonic()))
+        # In slices, so that a pause of the whole run (Ctrl-Z, a sleeping laptop) costs one slice at most.
+        slice_seconds = min(SLICE_SECONDS, left_seconds)
+        readable, _, _ = select.select([child.stdout], [], [], slice_seconds)
         if not readable:
-            raise TimeoutError
+            left_seconds -= slice_seconds
+            if left_seconds <= 0:
+                raise TimeoutError
+            continue
         chunk = os.read(child.stdout.fileno(), 1 << 16)
         if not chunk:
             raise EOFError("it crashed or was killed")

@@ -115,7 +115,7 @@ def test_a_worker_whose_parent_was_killed_ends_itself(tmp_path):
     )
     child.stdin.write(b"[]\n")  # and nobody waits for the reply
     child.stdin.flush()
-    assert child.wait(timeout=30) == -signal.SIGALRM
+    assert child.wait(timeout=30) == -signal.SIGPROF
     child.stdin.close()
     child.stdout.close()
 

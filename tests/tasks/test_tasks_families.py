@@ -19,7 +19,7 @@ CASES = [
 MAX_PROMPT_CHARS = 100
 
 seeds = st.integers(0, 2**32)
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=8, deadline=None)
 
 
 def made(name: str, level: int, seed: int) -> tuple[Family, Problem, random.Random]:
