@@ -4,7 +4,8 @@ Both are pure functions of the recipe; pre-training continues from its newest ch
 where an uninterrupted one ends (same torch, thread count and kind of processor).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -119,68 +120,98 @@ def _plan(config: PretrainSection, steps: int, machine: Machine) -> PretrainPlan
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """What a pre-training reads, and how much of it at each step."""
+
+    stream: PretrainStream
+    held_out: TokenSet
+    ramp: BatchRamp
+    steps: int
+
+    def windows(self, step: int, *, skipped: int) -> torch.Tensor:
+        """The sequences of one step; `skipped` lie behind a rollback. (B, T + 1 + depth)"""
+        start = sequences_before(self.ramp, step=step) + skipped
+        return torch.from_numpy(self.stream.batch(start, sequences_at(self.ramp, step=step)))
+
+
+def _course(recipe: ZeroRecipe, documents: Path, *, depth: int) -> _Course:
+    config = recipe.pretrain
+    stream = PretrainStream(
+        load_tokens(documents / "train"),
+        sequence_length=config.sequence_length,
+        seed=stream_seed(recipe.seed, "windows"),
+        extra_tokens=depth,
+    )
+    wanted = -(-config.tokens // config.sequence_length)
+    sizes = {"start": config.ramp_from_sequences, "final": config.sequences_per_step}
+    ramp_steps = round(config.ramp_share * steps_for(BatchRamp(**sizes), num_sequences=wanted))
+    ramp = BatchRamp(**sizes, ramp_steps=ramp_steps)
+    return _Course(
+        stream=stream,
+        held_out=load_tokens(documents / "held-out"),
+        ramp=ramp,
+        steps=steps_for(ramp, num_sequences=wanted),
+    )
+
+
 def pretrain(
     directory: Path, recipe: ZeroRecipe, *, documents: Path, machine: Machine, sinks: Sequence[MetricSink]
 ) -> Outcome:
     """Train the base; its weights end in `model/`."""
     config = recipe.pretrain
-    tokenizer, tokens = Tokenizer.load(documents), load_tokens(documents / "train")
-    held_out = load_tokens(documents / "held-out")
+    tokenizer = Tokenizer.load(documents)
     model = new_model(recipe, tokenizer, machine)
-    updater = WeightUpdater(model, optim_config(config.optim))
-    depth = model.config.num_nextn_predict_layers
-    stream = PretrainStream(
-        tokens,
-        sequence_length=config.sequence_length,
-        seed=stream_seed(recipe.seed, "windows"),
-        extra_tokens=depth,
+    course = _course(recipe, documents, depth=model.config.num_nextn_predict_layers)
+    trainer = Pretrainer(
+        model, WeightUpdater(model, optim_config(config.optim)), _plan(config, course.steps, machine)
     )
-    num_sequences = -(-config.tokens // config.sequence_length)
-    full = BatchRamp(start=config.ramp_from_sequences, final=config.sequences_per_step)
-    ramp = BatchRamp(
-        start=config.ramp_from_sequences,
-        final=config.sequences_per_step,
-        ramp_steps=round(config.ramp_share * steps_for(full, num_sequences=num_sequences)),
-    )
-    steps = steps_for(ramp, num_sequences=num_sequences)
-    trainer = Pretrainer(model, updater, _plan(config, steps, machine))
     saver = Saver(directory, recipe)
-    state = saver.load()
-    first, skipped = 0, 0
-    if state is not None:
-        first, skipped = state.step, int(state.facts["skipped_sequences"])
-        restore(trainer, state.tensors, state.facts)
-    log = open_log(directory, sinks=sinks, from_step=first, total_steps=steps)
-    step = first
-    while step < steps:
-        start = sequences_before(ramp, step=step) + skipped
-        windows = torch.from_numpy(stream.batch(start, sequences_at(ramp, step=step)))
-        metrics, judgement = trainer.step(step, windows)
+    step, skipped = _resume(trainer, saver)
+    log = open_log(directory, sinks=sinks, from_step=step, total_steps=course.steps)
+    while step < course.steps:
+        metrics, judgement = trainer.step(step, course.windows(step, skipped=skipped))
         if judgement.action is Action.STOP:
             raise RunError(f"{directory.name}, step {step}: {judgement.reason}")
         if judgement.action is Action.ROLLBACK:
-            # Back to the checkpoint, but on to other windows: the same ones would do it again.
-            skipped += (step + 1) * config.sequences_per_step
-            state = saver.load()
-            step = 0 if state is None else state.step
-            if state is not None:
-                restore(trainer, state.tensors, state.facts | {"guard": trainer.guard_memory.to_dict()})
-            log.start(from_step=step, total_steps=steps)
+            memory, failed = trainer.guard_memory, step
+            step, _ = _resume(trainer, saver)
+            trainer.guard_memory = memory
+            # On to other windows: the same ones would do it again.
+            skipped += sequences_before(course.ramp, step=failed + 1) - sequences_before(
+                course.ramp, step=step
+            )
+            log.start(from_step=step, total_steps=course.steps)
             continue
+        if (step + 1) % max(1, course.steps // _EVALUATIONS) == 0 or step + 1 == course.steps:
+            metrics["val_bpb"] = _bits_per_byte(model, course.held_out, config)
+        log.log(step, metrics)
         step += 1
-        if step % max(1, steps // _EVALUATIONS) == 0 or step == steps:
-            metrics["val_bpb"] = _bits_per_byte(model, held_out, config)
-        log.log(step - 1, metrics)
-        if saver.is_due():
+        if saver.is_due() or step == course.steps:
             saver.save(step, capture(trainer), {**facts(trainer), "skipped_sequences": skipped})
     log.end()
-    save_model(directory / "model", model, tokenizer)
+    save_model(
+        directory / "model",
+        model,
+        save_tokenizer=tokenizer.save,
+        weights=trainer.updater.masters.state_dict(),
+    )
     return Outcome(
-        summary={"loss": metrics["loss"], "val_bpb": metrics["val_bpb"]} if step > first else {},
+        summary={"val_bpb": _bits_per_byte(model, course.held_out, config)},
         tokens=float(trainer.num_tokens),
         flops=trainer.num_tokens
         * flops_per_token(model.config, context_tokens=config.sequence_length).training,
     )
+
+
+def _resume(trainer: Pretrainer, saver: Saver) -> tuple[int, int]:
+    """Put the newest checkpoint into the trainer: (next step, sequences skipped so far)."""
+    state = saver.load()
+    if state is None:
+        saver.save(0, capture(trainer), {**facts(trainer), "skipped_sequences": 0})
+        return 0, 0
+    restore(trainer, state.tensors, state.facts)
+    return state.step, int(state.facts["skipped_sequences"])
 
 
 def _bits_per_byte(model: Transformer, held_out: TokenSet, config: PretrainSection) -> float:
@@ -204,7 +235,7 @@ def facts(trainer: Pretrainer) -> dict[str, Any]:
     return {"num_tokens": trainer.num_tokens, "guard": trainer.guard_memory.to_dict()}
 
 
-def restore(trainer: Pretrainer, tensors: dict[str, torch.Tensor], saved: dict[str, Any]) -> None:
+def restore(trainer: Pretrainer, tensors: Mapping[str, torch.Tensor], saved: Mapping[str, Any]) -> None:
     """The inverse of `capture` and `facts`."""
     trainer.updater.load_state_dict(
         {name: tensor for name, tensor in tensors.items() if not name.startswith("router/")}

@@ -72,7 +72,8 @@ def imitate_steps(
         if saver.is_due():
             saver.save(step, updater.state_dict(), {"seen": seen})
     log.end()
-    save_model(directory / "model", model, tokenizer)
+    weights = updater.masters.state_dict()
+    save_model(directory / "model", model, save_tokenizer=tokenizer.save, weights=weights)
     flops = flops_per_token(model.config, context_tokens=mean_tokens).training * seen
     return Outcome(summary={"tokens": seen}, tokens=float(seen), flops=flops)
 

@@ -5,7 +5,6 @@ Utilisation is a share of what this very machine reached a moment ago, not of a 
 
 import time
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 
@@ -28,16 +27,17 @@ class Machine:
 def measure_machine() -> Machine:
     """Half a second of matrix products; bfloat16 where the processor has it."""
     peaks = {"bf16": measure_peak(torch.bfloat16), "fp32": measure_peak(torch.float32)}
-    dtype = torch.bfloat16 if has_bf16() and peaks["bf16"] > peaks["fp32"] else torch.float32
+    # By what the processor has, not by which product happened to be faster: a busy moment must not decide.
+    dtype = torch.bfloat16 if has_bf16() else torch.float32
     return Machine(compute_dtype=dtype, peaks=peaks)
 
 
 def measure_peak(dtype: torch.dtype, *, width: int = 2048, rounds: int = 7) -> float:
-    """Median FLOP/s of a square product."""
+    """FLOP/s of a square product: the best of a few rounds, since a peak is what nobody disturbed."""
     a, b = torch.randn(width, width).to(dtype), torch.randn(width, width).to(dtype)
     seconds = []
     for _ in range(rounds + 2):
         began = time.perf_counter()
         torch.mm(a, b)
         seconds.append(time.perf_counter() - began)
-    return 2 * width**3 / median(seconds[2:])
+    return 2 * width**3 / min(seconds[2:])

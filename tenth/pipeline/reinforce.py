@@ -8,7 +8,7 @@ kept.
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ def reinforce(
             if saver.is_due():
                 saver.save(step + 1, learner.capture(), learner.facts())
         log.end()
-    save_model(directory / "model", model, tokenizer)
+    weights = learner.updater.masters.state_dict()
+    save_model(directory / "model", model, save_tokenizer=tokenizer.save, weights=weights)
     return Outcome(summary=learner.totals(), tokens=float(learner.num_tokens), flops=learner.flops)
 
 
@@ -220,7 +221,7 @@ class Learner:
         """Everything else."""
         return {"num_tokens": self.num_tokens, "flops": self.flops, "last": self.last}
 
-    def restore(self, tensors: dict[str, Tensor], saved: dict[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
         """The inverse of `capture` and `facts`."""
         mine = {name: tensor for name, tensor in tensors.items() if not name.startswith("reference/")}
         self.updater.load_state_dict(mine)

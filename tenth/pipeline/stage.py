@@ -65,8 +65,8 @@ def _is_done(directory: Path, fingerprint: str) -> bool:
     for path in (marker, inputs):
         if path.exists() and read_json(path).get("fingerprint") != fingerprint:
             raise RunError(
-                f"{directory} was made by another recipe; give the run another name (name=...) or remove it with "
-                f"`tenth runs clean {directory.parent.name}`."
+                f"{directory} was made by another recipe; give the run another name (name=...) or remove it "
+                f"with `tenth runs clean {directory.parent.name}`."
             )
     return marker.exists()
 

@@ -7,8 +7,8 @@ Not here: drawing the report (the command line asks reports/ for it).
 
 import platform
 import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tenth.pipeline.frozen import check_test_set
 from tenth.pipeline.machine import Machine, measure_machine
 from tenth.pipeline.measure import FOUR_WAYS, Mode, base_modes, measure
 from tenth.pipeline.recipe import ZeroRecipe
-from tenth.pipeline.reinforce import reinforce
+from tenth.pipeline.reinforce import batch_plan, reinforce
 from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import FORMAT_VERSION, Outcome, Stage, run_stages
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -42,15 +42,24 @@ def run_zero(
     *,
     runs_dir: Path = Path("runs"),
     sinks: Sequence[MetricSink] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Run a recipe, or continue the run in a directory; returns the run directory."""
+    """Run a recipe, or continue the run in a directory; returns the run directory.
+
+    `sinks` get every step's numbers, `say` the few sentences that a person should read before it starts.
+    """
     recipe, folder = _resolve(source, overrides)
     run_dir = source if source.is_dir() else runs_dir / recipe.name
     _claim(run_dir, recipe)
     if recipe.eval.problem_file:
         check_test_set(recipe, folder / recipe.eval.problem_file)
-    preflight(_memory_needed(recipe), _disk_needed(recipe), run_dir)
+    preflight(
+        needed_bytes_memory=_memory_needed(recipe), needed_bytes_disk=_disk_needed(recipe), path=run_dir
+    )
     machine = _describe(run_dir, recipe, folder)
+    say(f"{run_dir}: each RL step is {batch_plan(recipe.rl).sentence()}.")
+    if machine.compute_dtype == torch.float32:
+        say("This processor gains nothing from bfloat16, so the run computes in float32.")
     stages = zero_stages(run_dir, recipe, machine, sinks)
     if recipe.controls.enabled:
         stages += control_stages(run_dir, recipe, machine, sinks)
@@ -159,7 +168,8 @@ def _resolve(source: Path, overrides: Sequence[str]) -> tuple[ZeroRecipe, Path]:
     values = read_json(source / "run.json")
     if values["format_version"] > FORMAT_VERSION:
         raise RunError(
-            f"{source} has format {values['format_version']}, this version reads {FORMAT_VERSION}; use a newer tenth."
+            f"{source} has format {values['format_version']}, this version reads {FORMAT_VERSION}; "
+            "use a newer tenth."
         )
     recipe = build_recipe(ZeroRecipe, apply_overrides(read_json(saved), overrides), source=str(saved))
     return recipe, Path(values["recipe_folder"])
@@ -177,8 +187,8 @@ def _claim(run_dir: Path, recipe: ZeroRecipe) -> None:
         ]
         if changed:
             raise RunError(
-                f"{run_dir} was made by another recipe ('{changed[0]}' differs); give this run another name (name=...) or remove "
-                f"the old one with `tenth runs clean {run_dir.name}`."
+                f"{run_dir} was made by another recipe ('{changed[0]}' differs); give this run another name "
+                f"(name=...) or remove the old one with `tenth runs clean {run_dir.name}`."
             )
     elif run_dir.exists() and any(run_dir.iterdir()):
         raise RunError(f"{run_dir} exists and is not a run; choose another name (name=...).")
@@ -193,7 +203,7 @@ def _describe(run_dir: Path, recipe: ZeroRecipe, folder: Path) -> Machine:
     facts = {
         "format_version": FORMAT_VERSION,
         "name": recipe.name,
-        "machine": asdict(describe_machine()),
+        "machine": describe_machine().to_dict(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
@@ -206,7 +216,10 @@ def _describe(run_dir: Path, recipe: ZeroRecipe, folder: Path) -> Machine:
     }
     if path.exists():
         before = read_json(path)
-        same = ("torch", "threads", "compute_dtype")
+        # What was begun in one type goes on in it, whatever this processor would choose.
+        dtype = getattr(torch, before["compute_dtype"].removeprefix("torch."))
+        machine = replace(machine, compute_dtype=dtype)
+        same = ("torch", "threads", "machine")
         facts = before | {
             "continued_elsewhere": any(before.get(key) != facts[key] for key in same)
             or before.get("continued_elsewhere", False)
