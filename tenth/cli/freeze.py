@@ -1,6 +1,7 @@
 """`tenth freeze RECIPE`: write down the test set before the first reinforcement run.
 
-The file beside the recipe fixes families, levels, prompts and hashes; `eval.problem_file` makes a run refuse any other.
+The file beside the recipe fixes families, levels, prompts and hashes; `eval.problem_file` makes a run refuse
+any other.
 """
 
 from pathlib import Path

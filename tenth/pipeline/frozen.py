@@ -64,8 +64,8 @@ def check_test_set(recipe: ZeroRecipe, path: Path) -> None:
     committed, found = read_json(path)["hash"], _hash(held_out_problems(recipe))
     if committed != found:
         raise ConfigError(
-            f"the test set of recipe '{recipe.name}' has hash {found}, but {path} fixes {committed}; restore the "
-            "families, levels and counts, or name another eval.problem_file."
+            f"the test set of recipe '{recipe.name}' has hash {found}, but {path} fixes {committed}; "
+            "restore the families, levels and counts, or name another eval.problem_file."
         )
 
 
