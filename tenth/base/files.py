@@ -3,6 +3,7 @@
 Why: a run may be killed at any moment; readers must see the old file or the new one, never half of one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,16 +16,17 @@ from tenth.base.errors import DataError, RunError
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never half of either."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stopped the writing may stop the tidying too
+            partial.unlink(missing_ok=True)
         raise RunError(
             f"could not write {path}: {error.strerror or error}; free some space or choose another directory."
         ) from error
@@ -45,21 +47,34 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.") from error
+        raise DataError(f"{path} does not exist; check the path.") from error
+    except OSError as error:
+        raise DataError(f"could not read {path}: {error.strerror or error}; check the path.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, value) of each non-blank JSON line; a DataError names file and line."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise DataError(f"{path}, line {number}: not valid JSON ({error}); mend or remove the line.") from error
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"could not read {path}: {error.strerror or error}; check the path.") from error
+    with file:
+        yield from parse_lines(file, source=path)
+
+
+def parse_lines(lines: Iterable[bytes], *, source: Path) -> Iterator[tuple[int, Any]]:
+    """`read_lines` for lines that are already in memory."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(
+                f"{source}, line {number}: not valid JSON ({error}); mend or remove the line."
+            ) from error
 
 
 def text_hash(*parts: str) -> str:

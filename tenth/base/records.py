@@ -5,10 +5,13 @@ Written by one room and read by others; nothing here computes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
+
+from tenth.base.errors import DataError
 
 
 class Role(StrEnum):
@@ -38,8 +41,31 @@ class Record:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; lists become tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+        """The inverse of `to_dict`: lists become tuples, texts become the enumeration they were."""
+        enums = _enum_fields(cls)  # type: ignore[arg-type]
+        try:
+            return cls(
+                **{
+                    key: enums[key](value)
+                    if key in enums
+                    else tuple(value)
+                    if isinstance(value, list)
+                    else value
+                    for key, value in row.items()
+                }
+            )
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"a row is no {cls.__name__} ({error}); was its file written by another version of tenth?"
+            ) from error
+
+
+@functools.cache
+def _enum_fields(record: type[Record]) -> Mapping[str, type[StrEnum]]:
+    hints = get_type_hints(record)
+    return {
+        name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, StrEnum)
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +80,11 @@ class Message(Record):
 class Problem(Record):
     """A question with a checkable answer. Written by tasks/, read by rollout/, pipeline/, reports/."""
 
-    problem_id: str                      # content hash of (task, prompt)
-    task: str                            # the family or file it belongs to
-    prompt: str                          # what the user asks, without any template
-    answer: str                          # one right answer, as text
-    level: int = 0                       # difficulty inside the family; 0 where it has none
+    problem_id: str  # content hash of (task, prompt)
+    task: str  # the family or file it belongs to
+    prompt: str  # what the user asks, without any template
+    answer: str  # one right answer, as text
+    level: int = 0  # difficulty inside the family; 0 where it has none
     language: str = "en"
     metadata: Mapping[str, Any] = field(default_factory=dict)  # unknown columns, family details
 
@@ -68,8 +94,8 @@ class Verdict(Record):
     """What a checker says about one answer. `error` set means: the verifier failed, nobody knows."""
 
     is_correct: bool
-    extracted: str | None = None         # the answer as the checker read it
-    error: str | None = None             # verifier error: a crash or a missed deadline
+    extracted: str | None = None  # the answer as the checker read it
+    error: str | None = None  # verifier error: a crash or a missed deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +103,10 @@ class Completion(Record):
     """What a sampler returns for one prompt. Written by rollout pools."""
 
     prompt_ids: tuple[int, ...]
-    answer_ids: tuple[int, ...]          # sampled ids, the end token included when it was sampled
-    answer_logprobs: tuple[float, ...]   # natural log, under the policy and temperature-1 distribution
+    answer_ids: tuple[int, ...]  # sampled ids, the end token included when it was sampled
+    answer_logprobs: tuple[float, ...]  # natural log, under the policy and temperature-1 distribution
     finish: Finish
-    text: str                            # the decoded answer
+    text: str  # the decoded answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +116,14 @@ class Rollout(Record):
     problem_id: str
     task: str
     level: int
-    group_id: int                        # rollouts of one prompt share it
+    group_id: int  # rollouts of one prompt share it
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
     answer_logprobs: tuple[float, ...]
-    rewards: Mapping[str, float]         # by name: accuracy, format, ...; unweighted
-    reward: float                        # the weighted sum that GRPO sees
+    rewards: Mapping[str, float]  # by name: accuracy, format, ...; unweighted
+    reward: float  # the weighted sum that GRPO sees
     finish: Finish
-    policy_step: int                     # optimizer step of the sampling weights
+    policy_step: int  # optimizer step of the sampling weights
     prompt: str
     text: str
-    error: str | None = None             # verifier error, if any
+    error: str | None = None  # verifier error, if any

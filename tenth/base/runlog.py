@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tenth.base.files import read_lines, write_lines
+from tenth.base.errors import RunError
+from tenth.base.files import parse_lines, write_lines
 
 Metrics = Mapping[str, float]
 
@@ -36,17 +37,21 @@ class RunLog:
 
     def start(self, *, from_step: int, total_steps: int) -> None:
         """Drop every line at or after `from_step` (a cut-off run wrote them), then announce the stage."""
-        if self.path.exists():
-            write_lines(self.path, [row for row in read_metrics(self.path) if row["step"] < from_step])
-        else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(self.path) if row["step"] < from_step]
+        write_lines(self.path, kept)
         for sink in self.sinks:
             sink.start_stage(self.stage, total_steps=total_steps)
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Append one step."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"could not write {self.path}: {error.strerror or error}; "
+                "free some space, then continue the run."
+            ) from error
         for sink in self.sinks:
             sink.log(self.stage, step, metrics)
 
@@ -60,8 +65,6 @@ def read_metrics(path: Path) -> Iterable[dict[str, float]]:
     """Every whole line of a metrics file; a last line cut by a kill is left out."""
     if not path.exists():
         return []
-    text = path.read_bytes()
-    if not text.endswith(b"\n"):
-        path_rows = text[: text.rfind(b"\n") + 1]
-        return [json.loads(line) for line in path_rows.splitlines() if line.strip()]
-    return [row for _, row in read_lines(path)]
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    return [row for _, row in parse_lines(whole.splitlines(), source=path)]

@@ -16,7 +16,7 @@ def parse_count(text: str) -> int:
     try:
         scale = _SCALES.get(text[-1:].lower())
         return round(float(text[:-1]) * scale) if scale else int(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # 'twelve', 'infk'
         raise ConfigError(f"'{text}' is not a count; write it like 2000, 2k or 14.8T.") from error
 
 
@@ -27,7 +27,7 @@ def show_count(value: float) -> str:
     '671B'
     """
     for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale:
+        if abs(value) >= 0.9995 * scale:  # 999,999 is 1M, not 1e+03k
             return f"{value / scale:.3g}{letter}"
     return f"{value:.3g}"
 
@@ -50,7 +50,7 @@ def show_seconds(value: float) -> str:
     >>> show_seconds(754)
     '12m34s'
     """
-    if value < 60:
+    if value < 59.95:
         return f"{value:.1f}s"
     minutes, seconds = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
