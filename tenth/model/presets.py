@@ -184,6 +184,21 @@ _TINY_ZERO = ModelConfig(
     initializer_range=0.02,
 )
 
+# Every part of tiny-zero at the smallest width that the kernels take: a whole run in seconds, for tests.
+_NANO_ZERO = ModelConfig(
+    name="nano-zero",
+    vocab_size=320,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    mla=MlaConfig(q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16),
+    moe=MoeConfig(n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, moe_intermediate_size=32),
+    num_nextn_predict_layers=1,
+    max_position_embeddings=512,
+    initializer_range=0.05,
+)
+
 _ALL = (
     _V3_671B,
     _V3_236B,
@@ -233,6 +248,7 @@ _ALL = (
         is_tied=True,
     ),
     _TINY_ZERO,
+    _NANO_ZERO,
 )
 
 PRESETS: Mapping[str, ModelConfig] = {config.name: config for config in _ALL}
