@@ -4,9 +4,9 @@ Both are pure functions of the recipe; pre-training continues from its newest ch
 where an uninterrupted one ends (same torch, thread count and kind of processor).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from tenth.base.files import write_json
 from tenth.base.runlog import MetricSink
 from tenth.base.seeds import stream_seed
 from tenth.checkpoint.model_dir import save_model
-from tenth.data.corpus import Source, dedupe, held_out_part, mix, read_documents, training_part
+from tenth.data.corpus import Source, dedupe, held_out_part, is_held_out, mix, read_documents
 from tenth.data.pretrain_stream import PretrainStream
 from tenth.data.shards import TokenSet, load_tokens, write_tokens
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer, initialise
+from tenth.pipeline.checks import check_prompts
 from tenth.pipeline.documents import Solutions
 from tenth.pipeline.frozen import recipe_families
 from tenth.pipeline.machine import Machine
@@ -38,8 +39,30 @@ from tenth.training.pretrain import Pretrainer, PretrainPlan, held_out_bits_per_
 from tenth.training.schedules import BatchRamp, LrSchedule, sequences_at, sequences_before, steps_for
 
 _TOKENIZER_DOCUMENTS = 4000  # enough to see every word of the families
-_HELD_OUT_TOKENS = 60_000
+_HELD_OUT_TOKENS, _HELD_OUT_DOCUMENTS = 60_000, 64  # at most; at least
 _EVALUATIONS = 20  # of held-out text over a pre-training
+_ANCHORS = 10  # places in a pre-training that the guard may go back to
+
+
+class _Parts:
+    """One pass over the documents, cut in two by their content, so that no text is on both sides."""
+
+    def __init__(self, documents: Iterator[str], *, held_out_share: float) -> None:
+        self.documents, self.share = documents, held_out_share
+        self.kept: list[str] = []
+
+    def training(self) -> Iterator[str]:
+        """The documents to learn from; the others are kept."""
+        for text in self.documents:
+            if is_held_out(text, share=self.share):
+                self.kept.append(text)
+            else:
+                yield text
+
+    def held_out(self) -> Iterator[str]:
+        """The documents that were kept, and more where a short corpus left few."""
+        few = max(0, _HELD_OUT_DOCUMENTS - len(self.kept))
+        return chain(self.kept, islice(held_out_part(self.documents, held_out_share=self.share), few))
 
 
 def write_documents(directory: Path, recipe: ZeroRecipe) -> Outcome:
@@ -59,19 +82,12 @@ def write_documents(directory: Path, recipe: ZeroRecipe) -> Outcome:
     documents = iter(mix(sources))
     sample = list(islice(documents, _TOKENIZER_DOCUMENTS))
     tokenizer = train_bpe(sample, vocab_size=config.vocab_size)
+    check_prompts(recipe, tokenizer)
     tokenizer.save(directory)
-    held_out = write_tokens(
-        held_out_part(iter(sample), held_out_share=0.5),
-        tokenizer,
-        directory / "held-out",
-        max_tokens=_HELD_OUT_TOKENS,
-    )
-    train = write_tokens(
-        training_part(documents, held_out_share=config.held_out_share),
-        tokenizer,
-        directory / "train",
-        max_tokens=config.tokens,
-    )
+    parts = _Parts(chain(sample, documents), held_out_share=config.held_out_share)
+    train = write_tokens(parts.training(), tokenizer, directory / "train", max_tokens=config.tokens)
+    kinds = dict(sorted(solutions.kinds.items()))
+    held_out = write_tokens(parts.held_out(), tokenizer, directory / "held-out", max_tokens=_HELD_OUT_TOKENS)
     ids = sum(len(row) for row in tokenizer.encode_many(sample))
     summary = {
         "documents": train.index.num_documents,
@@ -80,7 +96,7 @@ def write_documents(directory: Path, recipe: ZeroRecipe) -> Outcome:
         "held_out_tokens": held_out.num_tokens,
         "vocab_size": tokenizer.vocab_size,
         "reflection_per_1k": 1000 * sum(map(count_reflection_words, sample)) / max(1, ids),
-        "kinds": dict(sorted(solutions.kinds.items())),
+        "kinds": kinds,
         "longest_in_documents": {section.name: section.document_levels[1] for section in recipe.families},
     }
     write_json(directory / "corpus.json", summary)
@@ -166,7 +182,7 @@ def pretrain(
     trainer = Pretrainer(
         model, WeightUpdater(model, optim_config(config.optim)), _plan(config, course.steps, machine)
     )
-    saver = Saver(directory, recipe)
+    saver = Saver(directory, recipe, anchor_every=max(1, course.steps // _ANCHORS))
     step, skipped = _resume(trainer, saver)
     log = open_log(directory, sinks=sinks, from_step=step, total_steps=course.steps)
     while step < course.steps:
@@ -174,21 +190,15 @@ def pretrain(
         if judgement.action is Action.STOP:
             raise RunError(f"{directory.name}, step {step}: {judgement.reason}")
         if judgement.action is Action.ROLLBACK:
-            memory, failed = trainer.guard_memory, step
-            step, _ = _resume(trainer, saver)
-            trainer.guard_memory = memory
-            # On to other windows: the same ones would do it again.
-            skipped += sequences_before(course.ramp, step=failed + 1) - sequences_before(
-                course.ramp, step=step
-            )
+            step, skipped = _go_back(trainer, saver, course, failed=step, skipped=skipped)
             log.start(from_step=step, total_steps=course.steps)
             continue
         if (step + 1) % max(1, course.steps // _EVALUATIONS) == 0 or step + 1 == course.steps:
             metrics["val_bpb"] = _bits_per_byte(model, course.held_out, config)
         log.log(step, metrics)
         step += 1
-        if saver.is_due() or step == course.steps:
-            saver.save(step, capture(trainer), {**facts(trainer), "skipped_sequences": skipped})
+        if saver.is_due(step) or step == course.steps:
+            saver.save(step, capture(trainer), facts(trainer, skipped=skipped))
     log.end()
     save_model(
         directory / "model",
@@ -208,10 +218,24 @@ def _resume(trainer: Pretrainer, saver: Saver) -> tuple[int, int]:
     """Put the newest checkpoint into the trainer: (next step, sequences skipped so far)."""
     state = saver.load()
     if state is None:
-        saver.save(0, capture(trainer), {**facts(trainer), "skipped_sequences": 0})
+        saver.save(0, capture(trainer), facts(trainer, skipped=0))
         return 0, 0
     restore(trainer, state.tensors, state.facts)
     return state.step, int(state.facts["skipped_sequences"])
+
+
+def _go_back(
+    trainer: Pretrainer, saver: Saver, course: _Course, *, failed: int, skipped: int
+) -> tuple[int, int]:
+    """Put the last anchor into the trainer: (next step, sequences skipped so far)."""
+    memory = trainer.guard_memory  # it counts how often the run went back
+    state = saver.go_back(failed)
+    restore(trainer, state.tensors, state.facts)
+    trainer.guard_memory = memory
+    # On to other windows: the same ones would do it again.
+    skipped += sequences_before(course.ramp, step=failed + 1) - sequences_before(course.ramp, step=state.step)
+    saver.save(state.step, capture(trainer), facts(trainer, skipped=skipped))
+    return state.step, skipped
 
 
 def _bits_per_byte(model: Transformer, held_out: TokenSet, config: PretrainSection) -> float:
@@ -230,9 +254,13 @@ def capture(trainer: Pretrainer) -> dict[str, torch.Tensor]:
     return trainer.updater.state_dict() | biases
 
 
-def facts(trainer: Pretrainer) -> dict[str, Any]:
-    """Everything else that the next step depends on."""
-    return {"num_tokens": trainer.num_tokens, "guard": trainer.guard_memory.to_dict()}
+def facts(trainer: Pretrainer, *, skipped: int) -> dict[str, Any]:
+    """Everything else that the next step depends on; `skipped` sequences lie behind rollbacks."""
+    return {
+        "num_tokens": trainer.num_tokens,
+        "guard": trainer.guard_memory.to_dict(),
+        "skipped_sequences": skipped,
+    }
 
 
 def restore(trainer: Pretrainer, tensors: Mapping[str, torch.Tensor], saved: Mapping[str, Any]) -> None:

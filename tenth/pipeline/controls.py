@@ -69,7 +69,7 @@ def imitate_steps(
         seen += sum(len(example.ids) for example in examples)
         log.log(step, stats.metrics() | {"num_tokens": float(seen)})
         step += 1
-        if saver.is_due():
+        if saver.is_due(step):
             saver.save(step, updater.state_dict(), {"seen": seen})
     log.end()
     weights = updater.masters.state_dict()

@@ -21,6 +21,13 @@ class FamilySection(Section):
     document_levels: tuple[int, int]  # what the base's documents solve, both ends included
     levels: tuple[int, int]  # what RL trains on and the test asks
 
+    @model_validator(mode="after")
+    def _levels_rise(self) -> "FamilySection":
+        for key, (low, high) in (("document_levels", self.document_levels), ("levels", self.levels)):
+            if low > high:
+                raise ValueError(f"{key} = [{low}, {high}] must be [lowest, highest]; swap the two.")
+        return self
+
 
 class DocumentsSection(Section):
     """The base's corpus: generated worked solutions, and text files if any are named."""
@@ -68,7 +75,7 @@ class RlSection(Section):
 
     steps: int = Field(60, ge=1)
     prompts_per_step: int = Field(32, ge=1)
-    num_generations: int = Field(16, ge=2)
+    num_generations: int = 16  # per prompt: the group
     minibatch_size: int = Field(512, ge=1)
     max_completion_length: int = Field(160, ge=1)
     temperature: float = Field(1.0, gt=0)
@@ -87,6 +94,15 @@ class RlSection(Section):
     optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-4, weight_decay=0.0)
     warmup_steps: int = Field(5, ge=0)
     micro_batch_tokens: int = Field(8192, ge=64)
+
+    @model_validator(mode="after")
+    def _groups_can_teach(self) -> "RlSection":
+        if self.num_generations < 2:
+            raise ValueError(
+                f"num_generations = {self.num_generations}, but an answer is judged against its group's "
+                "mean, so a group needs at least 2; set it to 8 or more."
+            )
+        return self
 
     @model_validator(mode="after")
     def _rewards_exist(self) -> "RlSection":

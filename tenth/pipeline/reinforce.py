@@ -72,7 +72,7 @@ def reinforce(
             metrics, rollouts = learner.step(step)
             log.log(step, metrics)
             write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(_readable, rollouts))
-            if saver.is_due():
+            if saver.is_due(step + 1):
                 saver.save(step + 1, learner.capture(), learner.facts())
         log.end()
     weights = learner.updater.masters.state_dict()

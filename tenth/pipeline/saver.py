@@ -1,6 +1,8 @@
 """When and where a stage's training state is saved: every so many seconds, the last few kept.
 
-Saving is by the clock because it changes no result: whatever is lost is recomputed to the same bits.
+Saving is by the clock because it changes no result: whatever is lost is recomputed to the same bits. Going
+back is not by the clock, since where a run goes back to does change its result: that needs anchors, saves at
+fixed steps.
 """
 
 import time
@@ -10,7 +12,16 @@ from typing import Any
 
 from torch import Tensor
 
-from tenth.checkpoint.training_state import State, load_latest, prune, save_state
+from tenth.checkpoint.training_state import (
+    State,
+    load_latest,
+    load_state,
+    prune,
+    save_state,
+    saved_steps,
+    step_directory,
+)
+from tenth.checkpoint.whole_dir import remove_directory
 from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.stage import StageClock
 
@@ -18,9 +29,11 @@ from tenth.pipeline.stage import StageClock
 class Saver:
     """The checkpoints of one stage."""
 
-    def __init__(self, stage_dir: Path, recipe: ZeroRecipe) -> None:
+    def __init__(self, stage_dir: Path, recipe: ZeroRecipe, *, anchor_every: int | None = None) -> None:
+        """`anchor_every`: that many steps apart lie the saves to go back to; None: nobody goes back."""
         self.directory = stage_dir / "checkpoint"
         self.every_seconds, self.keep_last = recipe.checkpoint_every_seconds, recipe.keep_checkpoints
+        self.anchor_every = anchor_every
         self.clock = StageClock(stage_dir)
         self.last = time.monotonic()
 
@@ -28,13 +41,25 @@ class Saver:
         """The newest whole checkpoint."""
         return load_latest(self.directory)
 
-    def is_due(self) -> bool:
-        """Whether enough time has passed."""
-        return time.monotonic() - self.last >= self.every_seconds
+    def is_due(self, step: int) -> bool:
+        """Whether enough time has passed, or the state before `step` is an anchor."""
+        return self._anchor(step) == step or time.monotonic() - self.last >= self.every_seconds
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """The state before step `step`."""
         save_state(self.directory, step=step, tensors=tensors, facts=facts)
-        prune(self.directory, keep_last=self.keep_last)
+        prune(self.directory, keep_last=self.keep_last, keep=self._anchor(step))
         self.clock.save()
         self.last = time.monotonic()
+
+    def go_back(self, step: int) -> State:
+        """The last anchor at or before `step`; later saves are of a way that was given up, so they go."""
+        anchor = self._anchor(step)
+        assert anchor is not None, "a stage that goes back must say how far apart its anchors lie"
+        for later in saved_steps(self.directory):
+            if later > anchor:
+                remove_directory(step_directory(self.directory, later))
+        return load_state(self.directory, step=anchor)
+
+    def _anchor(self, step: int) -> int | None:
+        return None if self.anchor_every is None else step - step % self.anchor_every

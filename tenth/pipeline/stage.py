@@ -16,6 +16,7 @@ from tenth.base.files import read_json, text_hash, write_json
 from tenth.base.runlog import MetricSink, RunLog
 
 FORMAT_VERSION = 1
+_WORK = ("checkpoint", "samples")  # what a stage continues from; without it, it begins anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +62,12 @@ def run_stages(run_dir: Path, stages: Sequence[Stage]) -> None:
 
 def _is_done(directory: Path, fingerprint: str) -> bool:
     marker = directory / "DONE.json"
-    inputs = directory / "inputs.json"
-    for path in (marker, inputs):
-        if path.exists() and read_json(path).get("fingerprint") != fingerprint:
-            raise RunError(
-                f"{directory} was made by another recipe; give the run another name (name=...) or remove it "
-                f"with `tenth runs clean {directory.parent.name}`."
-            )
+    has_work = marker.exists() or any((directory / name).exists() for name in _WORK)
+    if has_work and read_json(directory / "inputs.json").get("fingerprint") != fingerprint:
+        raise RunError(
+            f"{directory} was made by another recipe; give the run another name (name=...) or remove it "
+            f"with `tenth runs clean {directory.parent.name}`."
+        )
     return marker.exists()
 
 

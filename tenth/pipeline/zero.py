@@ -7,10 +7,10 @@ Not here: drawing the report (the command line asks reports/ for it).
 
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +23,7 @@ from tenth.checkpoint.model_dir import load_model
 from tenth.model.counts import count
 from tenth.model.transformer import Transformer
 from tenth.pipeline import base, controls
-from tenth.pipeline.frozen import check_test_set
+from tenth.pipeline.checks import check_recipe
 from tenth.pipeline.machine import Machine, measure_machine
 from tenth.pipeline.measure import FOUR_WAYS, Mode, base_modes, measure
 from tenth.pipeline.recipe import ZeroRecipe
@@ -34,6 +34,8 @@ from tenth.tokenizer.tokenizer import Tokenizer
 
 # What may differ between two calls of one run: it changes no result.
 _FREE_KEYS = {"controls", "price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints"}
+_INFO, _RECIPE = "run.json", "recipe.json"
+_FIRST_FILES = (_INFO, _RECIPE)  # what a kill may have left of a run before it was one
 
 
 def run_zero(
@@ -50,13 +52,14 @@ def run_zero(
     """
     recipe, folder = _resolve(source, overrides)
     run_dir = source if source.is_dir() else runs_dir / recipe.name
-    _claim(run_dir, recipe)
-    if recipe.eval.problem_file:
-        check_test_set(recipe, folder / recipe.eval.problem_file)
+    check_recipe(recipe, folder)
+    _refuse_others(run_dir, recipe)
     preflight(
         needed_bytes_memory=_memory_needed(recipe), needed_bytes_disk=_disk_needed(recipe), path=run_dir
     )
     machine = _describe(run_dir, recipe, folder)
+    # Behind every check: a recipe that cannot run must not take the name.
+    write_json(run_dir / _RECIPE, dump_recipe(recipe))
     say(f"{run_dir}: each RL step is {batch_plan(recipe.rl).sentence()}.")
     if machine.compute_dtype == torch.float32:
         say("This processor gains nothing from bfloat16, so the run computes in float32.")
@@ -162,10 +165,10 @@ def _resolve(source: Path, overrides: Sequence[str]) -> tuple[ZeroRecipe, Path]:
     """The recipe and the folder its file names are relative to."""
     if not source.is_dir():
         return load_recipe(ZeroRecipe, source, overrides), source.parent
-    saved = source / "recipe.json"
+    saved = source / _RECIPE
     if not saved.exists():
         raise RunError(f"{source} holds no run: recipe.json is missing; name a recipe file to begin one.")
-    values = read_json(source / "run.json")
+    values = read_json(source / _INFO)
     if values["format_version"] > FORMAT_VERSION:
         raise RunError(
             f"{source} has format {values['format_version']}, this version reads {FORMAT_VERSION}; "
@@ -175,9 +178,12 @@ def _resolve(source: Path, overrides: Sequence[str]) -> tuple[ZeroRecipe, Path]:
     return recipe, Path(values["recipe_folder"])
 
 
-def _claim(run_dir: Path, recipe: ZeroRecipe) -> None:
-    """See that the run directory is this recipe's, or nobody's yet, and write the resolved recipe down."""
-    saved = run_dir / "recipe.json"
+def _refuse_others(run_dir: Path, recipe: ZeroRecipe) -> None:
+    """See that the run directory is this recipe's, or nobody's yet.
+
+    While no stage is done nothing would be lost, so there a mended recipe may replace the one that failed.
+    """
+    saved = run_dir / _RECIPE
     if saved.exists():
         before = read_json(saved)
         changed = [
@@ -185,47 +191,54 @@ def _claim(run_dir: Path, recipe: ZeroRecipe) -> None:
             for key, value in dump_recipe(recipe).items()
             if key not in _FREE_KEYS and before.get(key) != value
         ]
-        if changed:
+        if changed and _has_results(run_dir):
             raise RunError(
                 f"{run_dir} was made by another recipe ('{changed[0]}' differs); give this run another name "
                 f"(name=...) or remove the old one with `tenth runs clean {run_dir.name}`."
             )
-    elif run_dir.exists() and any(run_dir.iterdir()):
+    elif run_dir.exists() and any(not path.name.startswith(_FIRST_FILES) for path in run_dir.iterdir()):
         raise RunError(f"{run_dir} exists and is not a run; choose another name (name=...).")
-    write_json(saved, dump_recipe(recipe))
 
 
 def _describe(run_dir: Path, recipe: ZeroRecipe, folder: Path) -> Machine:
     """run.json: what made this run. A continued run keeps its description and says when it goes on
     elsewhere."""
-    machine = measure_machine()
-    path = run_dir / "run.json"
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "name": recipe.name,
+    path = run_dir / _INFO
+    here = {
         "machine": describe_machine().to_dict(),
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    if path.exists() and _has_results(run_dir):
+        return _describe_again(path, here)
+    machine = measure_machine()
+    facts = here | {
+        "format_version": FORMAT_VERSION,
+        "name": recipe.name,
         "python": platform.python_version(),
         "commit": _commit(),
         "compute_dtype": str(machine.compute_dtype),
-        "threads": torch.get_num_threads(),
         "matmul_peak_flops": machine.peaks,
         "recipe_folder": str(folder),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "price_usd_per_hour": recipe.price_usd_per_hour,
     }
-    if path.exists():
-        before = read_json(path)
-        # What was begun in one type goes on in it, whatever this processor would choose.
-        dtype = getattr(torch, before["compute_dtype"].removeprefix("torch."))
-        machine = replace(machine, compute_dtype=dtype)
-        same = ("torch", "threads", "machine")
-        facts = before | {
-            "continued_elsewhere": any(before.get(key) != facts[key] for key in same)
-            or before.get("continued_elsewhere", False)
-        }
     write_json(path, facts)
     return machine
+
+
+def _describe_again(path: Path, here: Mapping[str, Any]) -> Machine:
+    """Note whether a continued run has moved; only then the peak is measured again."""
+    before = read_json(path)
+    has_moved = any(before.get(key) != value for key, value in here.items())
+    write_json(path, before | {"continued_elsewhere": has_moved or before.get("continued_elsewhere", False)})
+    peaks = measure_machine().peaks if has_moved else before["matmul_peak_flops"]
+    # What was begun in one type goes on in it, whatever this processor would choose.
+    return Machine(compute_dtype=getattr(torch, before["compute_dtype"].removeprefix("torch.")), peaks=peaks)
+
+
+def _has_results(run_dir: Path) -> bool:
+    return any(run_dir.glob("*/DONE.json"))
 
 
 def _commit() -> str:
