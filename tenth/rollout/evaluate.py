@@ -103,13 +103,22 @@ def majority_is_correct(group: Sequence[Answer]) -> float:
     return sum(winner in right for winner in winners) / len(winners)
 
 
+def _rates(groups: Sequence[Sequence[Answer]]) -> list[float]:
+    """Per problem, the share of right samples."""
+    return [fmean(row.is_correct for row in group) for group in groups]
+
+
+def _half_width(rates: Sequence[float]) -> float:
+    """Of the 95 % interval of the mean over problems."""
+    return _Z95 * pstdev(rates) / math.sqrt(len(rates))
+
+
 def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """Everything one table cell knows, from the answers of n problems with k samples each."""
-    rates = [fmean(row.is_correct for row in group) for group in groups]
+    rates = _rates(groups)
     rows = [row for group in groups for row in group]
     samples = min(len(group) for group in groups)
-    mean = fmean(rates)
-    half = _Z95 * pstdev(rates) / math.sqrt(len(rates))
+    mean, half = fmean(rates), _half_width(rates)
     ks = [k for k in (1, 4, 16) if k <= samples]
     return {
         "accuracy": mean,
@@ -141,7 +150,8 @@ def scores_by_family(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     overall = score(groups)
     means = [row["accuracy"] for row in by_family.values()]
     # The interval of a mean of independent families: variances add.
-    half = math.sqrt(sum(((row["high"] - row["low"]) / 2) ** 2 for row in by_family.values())) / len(means)
+    halves = [_half_width(_rates(members)) for members in families.values()]
+    half = math.sqrt(sum(each**2 for each in halves)) / len(halves)
     overall |= {
         "accuracy": fmean(means),
         "low": max(0.0, fmean(means) - half),

@@ -66,7 +66,7 @@ class Pretrainer:
         total = losses[0] + weight * mtp + (moe.sequence_balance_weight if moe else 0.0) * balance
         total.backward()
         grad_norm = self.updater.gather()
-        judgement = judge(self.guard_memory, GuardConfig(), loss=float(total), grad_norm=grad_norm)
+        judgement = judge(self.guard_memory, GuardConfig(), loss=float(total.detach()), grad_norm=grad_norm)
         self.guard_memory = judgement.memory
         is_good = judgement.action is Action.CONTINUE
         factor = lr_factor(self.plan.schedule, step=step, progress=progress)
@@ -82,9 +82,9 @@ class Pretrainer:
         rate_of_tokens = count * time_steps / seconds
         flops = flops_per_token(self.model.config, context_tokens=time_steps).training * rate_of_tokens
         metrics = {
-            "loss": float(losses[0]),
-            "mtp_loss": float(mtp),
-            "balance_loss": float(balance),
+            "loss": float(losses[0].detach()),
+            "mtp_loss": float(mtp.detach()),
+            "balance_loss": float(balance.detach()),
             "max_vio": float(max_violation(counts).mean()) if counts is not None else 0.0,
             "grad_norm": grad_norm,
             "learning_rate": rate,
