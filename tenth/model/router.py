@@ -100,5 +100,5 @@ class Router(nn.Module):
 def max_violation(counts: Tensor) -> Tensor:
     """MaxVio = (max load - mean load) / mean load of one layer (arXiv:2408.15664). (..., E) -> (...)"""
     load = counts.float()
-    mean = load.mean(-1).clamp(min=1e-9)
-    return (load.max(-1).values - mean) / mean
+    mean = load.mean(-1)
+    return (load.max(-1).values - mean) / mean.clamp(min=1e-9)
