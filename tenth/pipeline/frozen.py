@@ -13,6 +13,7 @@ from tenth.base.errors import ConfigError
 from tenth.base.files import read_json, text_hash
 from tenth.base.records import Problem
 from tenth.pipeline.recipe import ZeroRecipe
+from tenth.tasks.file_family import FileFamily
 from tenth.tasks.generated import FAMILIES
 from tenth.tasks.task import Family, Split, guess_baseline, sample_problems
 
@@ -26,16 +27,17 @@ def recipe_families(recipe: ZeroRecipe) -> Mapping[str, Family]:
         raise ConfigError(
             f"there is no problem family '{unknown[0]}'; known are {', '.join(sorted(FAMILIES))}."
         )
-    return {section.name: FAMILIES[section.name] for section in recipe.families}
+    files = {path: FileFamily(Path(path)) for path in recipe.problem_files}
+    return {section.name: FAMILIES[section.name] for section in recipe.families} | files
 
 
 def held_out_problems(recipe: ZeroRecipe, split: Split = Split.TEST) -> list[Problem]:
     """Distinct problems of the split, the same for every run of the recipe, all levels in turn."""
-    problems = []
-    for section in recipe.families:
+    families, problems = recipe_families(recipe), []
+    for section in recipe.asked:
         levels = list(range(section.levels[0], section.levels[1] + 1))
         problems += sample_problems(
-            recipe_families(recipe)[section.name],
+            families[section.name],
             levels=levels,
             split=split,
             count=recipe.eval.problems_per_family,
@@ -46,11 +48,11 @@ def held_out_problems(recipe: ZeroRecipe, split: Split = Split.TEST) -> list[Pro
 
 def describe_test_set(recipe: ZeroRecipe) -> dict[str, Any]:
     """What the committed file holds."""
-    problems = held_out_problems(recipe)
+    problems, known = held_out_problems(recipe), recipe_families(recipe)
     families = {}
-    for section in recipe.families:
-        members = [problem for problem in problems if problem.task == section.name]
-        families[section.name] = {
+    for section in recipe.asked:
+        members = [problem for problem in problems if problem.task == known[section.name].name]
+        families[known[section.name].name] = {
             "document_levels": list(section.document_levels),
             "levels": list(section.levels),
             "prompts": {problem.problem_id: problem.prompt for problem in members},
@@ -73,13 +75,13 @@ def guess_baselines(recipe: ZeroRecipe) -> dict[str, float]:
     """family -> what never reading the question earns."""
     families = recipe_families(recipe)
     return {
-        section.name: guess_baseline(
+        families[section.name].name: guess_baseline(
             families[section.name],
             levels=list(range(section.levels[0], section.levels[1] + 1)),
             split=Split.TEST,
             seed=_SEED,
         )
-        for section in recipe.families
+        for section in recipe.asked
     }
 
 

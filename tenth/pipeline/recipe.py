@@ -91,6 +91,8 @@ class RlSection(Section):
     dynamic_sampling: bool = False  # draw again for groups without signal, up to twice the prompts
     accuracy_weight: float = Field(1.0, ge=0)
     format_weight: float = Field(0.2, ge=0)
+    # "file.py:function" with TRL's signature -> weight
+    reward_functions: dict[str, float] = Field(default_factory=dict)
     optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-4, weight_decay=0.0)
     warmup_steps: int = Field(5, ge=0)
     micro_batch_tokens: int = Field(8192, ge=64)
@@ -106,7 +108,7 @@ class RlSection(Section):
 
     @model_validator(mode="after")
     def _rewards_exist(self) -> "RlSection":
-        if self.accuracy_weight == 0 and self.format_weight == 0:
+        if self.accuracy_weight == 0 and self.format_weight == 0 and not self.reward_functions:
             raise ValueError(
                 "accuracy_weight and format_weight are both 0, so nothing is rewarded; raise one."
             )
@@ -138,6 +140,7 @@ class ZeroRecipe(Section):
     model: str = "tiny-zero"
     template: Template = Template.ZERO_SHORT
     families: tuple[FamilySection, ...] = Field(min_length=1)
+    problem_files: tuple[str, ...] = ()  # .jsonl or .parquet: RL trains on them too, the test asks them too
     documents: DocumentsSection = DocumentsSection()
     pretrain: PretrainSection = PretrainSection()
     rl: RlSection = RlSection()
@@ -146,3 +149,11 @@ class ZeroRecipe(Section):
     price_usd_per_hour: float = Field(0.10, ge=0)  # two cloud cores; a setting, not a measurement
     checkpoint_every_seconds: float = Field(60.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)
+
+    @property
+    def asked(self) -> tuple[FamilySection, ...]:
+        """What RL trains on and the test asks: the families and the problem files (one level each)."""
+        files = (
+            FamilySection(name=path, document_levels=(0, 0), levels=(0, 0)) for path in self.problem_files
+        )
+        return (*self.families, *files)

@@ -35,6 +35,7 @@ from tenth.rollout.pool import LocalPool
 from tenth.rollout.words import reflection_per_1k
 from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import RewardSet
+from tenth.tasks.user_reward import UserReward
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.training.batch_plan import BatchPlan
 from tenth.training.grpo import GrpoStats, grpo_update, step_metrics, weigh_rollouts
@@ -92,7 +93,13 @@ class Learner:
             Engine(model, max_sequences=config.prompts_per_step * config.num_generations), tokenizer
         )
         self.rewards = RewardSet(
-            judge.check, weights={"accuracy": config.accuracy_weight, "format": config.format_weight}
+            judge.check,
+            weights={
+                "accuracy": config.accuracy_weight,
+                "format": config.format_weight,
+                **{Path(spec).name: weight for spec, weight in config.reward_functions.items()},
+            },
+            functions={Path(spec).name: UserReward(spec) for spec in config.reward_functions},
         )
         self.families = recipe_families(recipe)
         self.num_tokens, self.flops = 0, 0.0
@@ -129,7 +136,7 @@ class Learner:
 
     def _problems(self, step: int, count: int, *, draw: int) -> list[Problem]:
         rng = stream_random(self.recipe.seed, "rl-problems", step, draw)
-        sections = self.recipe.families
+        sections = self.recipe.asked
         # Every family in turn from a random start: a step's reward does not hang on which family it drew.
         offset = rng.randrange(len(sections))
         chosen = [sections[(offset + i) % len(sections)] for i in range(count)]
