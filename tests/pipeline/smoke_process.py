@@ -1,0 +1,36 @@
+"""Runs of the smoke recipe in processes of their own, so that nothing of another test's process can matter."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+
+class SmokeProcess:
+    """Starts run_smoke.py and orders runs from it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("run_smoke.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, runs_dir: Path, *overrides: str, point: str | None = None) -> int:
+        """One run under `runs_dir`; its exit status, -9 when it was killed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"runs_dir": str(runs_dir), "point": point, "overrides": overrides}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
