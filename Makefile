@@ -1,0 +1,64 @@
+# Everything a person does with a checkout. Each target does its own set-up; a second call is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-controls test check test-parity soak bench-train clean
+
+help:
+	@echo "make run            train, reinforce, measure and report the tiny R1-Zero (two cores, minutes)"
+	@echo "make run-controls   the same run, then what else could explain its gain"
+	@echo "make test           the tests (minutes)          make check         lint, format, types"
+	@echo "make test-parity    against transformers         make soak          the long tests"
+	@echo "make bench-train    against transformers and TRL, interleaved"
+	@echo "make clean          remove the set-up, never a run"
+
+# torch first and alone: another package must not choose its build.
+$(VENV)/.base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tenth needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; call make with PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+$(VENV)/.parity: $(VENV)/.dev
+	$(BIN)/python -m pip install -q -e '.[dev,parity]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	$(BIN)/python -m pip install -q -e '.[bench]'
+	@touch $@
+
+run: $(VENV)/.base
+	$(BIN)/tenth run recipes/tiny/zero.toml $(ARGS)
+
+run-controls: $(VENV)/.base
+	$(BIN)/tenth run recipes/tiny/zero.toml controls.enabled=true $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-parity: $(VENV)/.parity
+	$(BIN)/python -m pytest -m parity tests/parity $(ARGS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench-train: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.grpo
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
