@@ -27,7 +27,7 @@ def reference(smoke, tmp_path_factory):
     return runs_dir / "smoke"
 
 
-@pytest.fixture()
+@pytest.fixture
 def finished(reference, tmp_path):
     """A copy of the finished run, to be changed."""
     return Path(shutil.copytree(reference, tmp_path / "runs" / "smoke"))

@@ -25,7 +25,7 @@ CLOCK_FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The `call`-th call of `target` ("module:attribute.path") once `stage` has begun (None: from the start)."""
+    """The `call`-th call of `target` ("module:attribute") once `stage` has begun; None: from the start."""
 
     name: str
     target: str

@@ -1,13 +1,16 @@
 """A process that runs the smoke recipe, once per line of its input, each time in a child that may be killed.
 
-In:  lines of JSON: {"runs_dir": ..., "point": a `Point` as JSON or null, "overrides": [...]}.
+In:  lines of JSON: {"runs_dir": ..., "point": a `Point` as JSON or null, "kill_after_seconds": ... or null,
+    "overrides": [...]}.
 Out: one line per run: the child's exit status, negative where a signal ended it.
 Why: importing torch takes longer than the run. The parent imports and computes nothing, so a fork is safe.
 """
 
 import json
 import os
+import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -28,10 +31,23 @@ def run(runs_dir: str, point: str | None, overrides: list[str]) -> None:
     run_zero(RECIPE, overrides, runs_dir=Path(runs_dir), sinks=sinks)
 
 
-def run_in_child(**order: object) -> int:
+def wait_for(child: int, *, kill_after_seconds: float | None) -> int:
+    if kill_after_seconds is None:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    deadline = time.monotonic() + kill_after_seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_in_child(*, kill_after_seconds: float | None, **order: object) -> int:
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return wait_for(child, kill_after_seconds=kill_after_seconds)
     try:
         run(**order)
     except BaseException:  # noqa: BLE001  the child must end here, whatever happened

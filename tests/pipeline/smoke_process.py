@@ -1,4 +1,4 @@
-"""Runs of the smoke recipe in processes of their own, so that nothing of another test's process can matter."""
+"""Runs of the smoke recipe in processes of their own: nothing of another test's process can matter."""
 
 import json
 import subprocess
@@ -18,11 +18,22 @@ class SmokeProcess:
             text=True,
         )
 
-    def run(self, runs_dir: Path, *overrides: str, point: str | None = None) -> int:
+    def run(
+        self,
+        runs_dir: Path,
+        *overrides: str,
+        point: str | None = None,
+        kill_after_seconds: float | None = None,
+    ) -> int:
         """One run under `runs_dir`; its exit status, -9 when it was killed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"runs_dir": str(runs_dir), "point": point, "overrides": overrides}
+        order = {
+            "runs_dir": str(runs_dir),
+            "point": point,
+            "overrides": overrides,
+            "kill_after_seconds": kill_after_seconds,
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())

@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 import signal
 
-import pytest
 from kill_points import POINTS, contents
 
 OFTEN = "checkpoint_every_seconds=0.001"  # a checkpoint after every step
@@ -34,11 +33,3 @@ def test_a_run_stopped_by_ctrl_c_can_be_continued(smoke, reference, finished):
     assert smoke.run(finished.parent, OFTEN, point=stop.to_json()) == 1  # KeyboardInterrupt reached the top
     assert smoke.run(finished.parent, OFTEN) == 0
     assert contents(finished) == contents(reference)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
-def test_killed_at(smoke, point, reference, tmp_path):
-    assert smoke.run(tmp_path, OFTEN, point=point.to_json()) == -signal.SIGKILL
-    assert smoke.run(tmp_path, OFTEN) == 0
-    assert contents(tmp_path / "smoke") == contents(reference)
