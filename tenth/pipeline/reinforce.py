@@ -74,7 +74,7 @@ def reinforce(
             log.log(step, metrics)
             write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(_readable, rollouts))
             if saver.is_due(step + 1):
-                saver.save(step + 1, learner.capture(), learner.facts())
+                saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
         log.end()
     weights = learner.updater.masters.state_dict()
     save_model(directory / "model", model, save_tokenizer=tokenizer.save, weights=weights)

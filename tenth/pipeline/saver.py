@@ -36,19 +36,34 @@ class Saver:
         self.anchor_every = anchor_every
         self.clock = StageClock(stage_dir)
         self.last = time.monotonic()
+        self.best: tuple[float, int] | None = None  # (score, step) of the best save so far
 
     def load(self) -> State | None:
         """The newest whole checkpoint."""
-        return load_latest(self.directory)
+        state = load_latest(self.directory)
+        if state is not None and state.facts.get("best"):
+            score, step = state.facts["best"]
+            self.best = (float(score), int(step))
+        return state
 
     def is_due(self, step: int) -> bool:
         """Whether enough time has passed, or the state before `step` is an anchor."""
         return self._anchor(step) == step or time.monotonic() - self.last >= self.every_seconds
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """The state before step `step`."""
-        save_state(self.directory, step=step, tensors=tensors, facts=facts)
-        prune(self.directory, keep_last=self.keep_last, keep=self._anchor(step))
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        *,
+        score: float | None = None,
+    ) -> None:
+        """The state before step `step`. Of the scored saves the best is kept, whatever its age."""
+        if score is not None and (self.best is None or score > self.best[0]):
+            self.best = (score, step)
+        save_state(self.directory, step=step, tensors=tensors, facts={**facts, "best": self.best})
+        keep = self.best[1] if self.best else self._anchor(step)
+        prune(self.directory, keep_last=self.keep_last, keep=keep)
         self.clock.save()
         self.last = time.monotonic()
 
