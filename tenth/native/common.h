@@ -43,35 +43,87 @@ static inline float fast_exp(float x) {
     return p * s;
 }
 
-typedef float vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 
-// C[i][c] (+)= sum_k A[i * row_a + k * col_a] * B[k * ldb + c]; m a multiple of 8, n of 16.
-template <int COLS>
+typedef float vec16 __attribute__((vector_size(64), aligned(4), may_alias));
+static inline vec16 load16(const float* x) { return *(const vec16*)x; }
+static inline vec16 load16(const bf16* x) {
+    typedef uint16_t half16 __attribute__((vector_size(32)));
+    typedef uint32_t word16 __attribute__((vector_size(64)));
+    half16 bits;
+    std::memcpy(&bits, x, sizeof bits);
+    return (vec16)(__builtin_convertvector(bits, word16) << 16);
+}
+
+// The largest of a row. Sixteen running maxima by hand: compilers keep std::max over floats scalar because of NaN.
+template <class T> static inline float row_max(const T* x, int64_t n) {
+    float top = -INFINITY;
+    vec16 best = top - vec16{};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        vec16 a = load16(x + i);
+        best = a > best ? a : best;
+    }
+    for (; i < n; ++i) top = std::max(top, widen(x[i]));
+    for (int j = 0; j < 16; ++j) top = std::max(top, best[j]);
+    return top;
+}
+
+// How a product holds its inner dimension: 32-bit words of one float, or of two neighbouring bfloat16 (bf16 dot-product
+// instructions, float32 sums: twice the rate and half the memory). `Cell` is one number of a matrix stored row by row;
+// such a matrix is a left operand as it stands, its words taken PER_WORD cells at a time. A right operand has its inner
+// dimension outside: word [k / PER_WORD][c].
+struct Wide {
+    typedef float Cell;
+    static constexpr int PER_WORD = 1;
+    static inline vec16 multiply_add(float a, vec16 b, vec16 sum) { return sum + a * b; }
+    static inline void store(vec16 x, float* out) { *(vec16*)out = x; }
+};
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+struct Paired {
+    typedef bf16 Cell;
+    static constexpr int PER_WORD = 2;
+    static inline vec16 multiply_add(float a, vec16 b, vec16 sum) {
+        return (vec16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(a), (__m512bh)b);
+    }
+    static inline void store(vec16 x, bf16* out) {
+        __m256bh y = _mm512_cvtneps_pbh((__m512)x);
+        std::memcpy(out, &y, sizeof y);
+    }
+};
+#else
+typedef Wide Paired;
+#endif
+
+// C[i][c] (+)= sum_k A[i * row_a + k * col_a] * B[k * ldb + c] over words k; m a multiple of 8, n of 16; C in float32.
+template <class P, int COLS>
 static inline void tile8(int k, const float* a, long row_a, long col_a, const float* b, long ldb, float* c, long ldc,
                          bool accumulate) {
-    vec16 acc[8][COLS];
+    vec16 sum[8][COLS];
     for (int i = 0; i < 8; ++i)
         for (int j = 0; j < COLS; ++j)
-            acc[i][j] = accumulate ? *(const vec16*)(c + i * ldc + 16 * j) : vec16{};
+            sum[i][j] = accumulate ? *(const vec16*)(c + i * ldc + 16 * j) : vec16{};
     for (int p = 0; p < k; ++p) {
         vec16 row[COLS];
         for (int j = 0; j < COLS; ++j) row[j] = *(const vec16*)(b + p * ldb + 16 * j);
         for (int i = 0; i < 8; ++i) {
             float x = a[i * row_a + p * col_a];
-            for (int j = 0; j < COLS; ++j) acc[i][j] += x * row[j];
+            for (int j = 0; j < COLS; ++j) sum[i][j] = P::multiply_add(x, row[j], sum[i][j]);
         }
     }
     for (int i = 0; i < 8; ++i)
-        for (int j = 0; j < COLS; ++j) *(vec16*)(c + i * ldc + 16 * j) = acc[i][j];
+        for (int j = 0; j < COLS; ++j) *(vec16*)(c + i * ldc + 16 * j) = sum[i][j];
 }
 
+template <class P>
 static inline void small_gemm(int m, int n, int k, const float* a, long row_a, long col_a, const float* b, long ldb,
                               float* c, long ldc, bool accumulate) {
     for (int i = 0; i < m; i += 8) {
         int j = 0;
         for (; j + 32 <= n; j += 32)
-            tile8<2>(k, a + i * row_a, row_a, col_a, b + j, ldb, c + i * ldc + j, ldc, accumulate);
+            tile8<P, 2>(k, a + i * row_a, row_a, col_a, b + j, ldb, c + i * ldc + j, ldc, accumulate);
         for (; j < n; j += 16)
-            tile8<1>(k, a + i * row_a, row_a, col_a, b + j, ldb, c + i * ldc + j, ldc, accumulate);
+            tile8<P, 1>(k, a + i * row_a, row_a, col_a, b + j, ldb, c + i * ldc + j, ldc, accumulate);
     }
 }

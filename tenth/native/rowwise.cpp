@@ -84,9 +84,7 @@ void cross_entropy(T* logits, const int64_t* target, const float* weight, float*
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; ++r) {
         T* x = logits + r * cols;
-        float top = -INFINITY, sum = 0, w = weight[r];
-#pragma omp simd reduction(max : top)
-        for (int64_t i = 0; i < cols; ++i) top = std::max(top, widen(x[i]));
+        float top = row_max(x, cols), sum = 0, w = weight[r];
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = 0; i < cols; ++i) sum += fast_exp(widen(x[i]) - top);
         float chosen = widen(x[target[r]]);
