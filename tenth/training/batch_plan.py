@@ -89,20 +89,3 @@ def plan_micro_batches(lengths: Sequence[int], *, budget_tokens: int) -> list[li
             widest = lengths[index]
         parts[-1].append(index)
     return parts
-
-
-def best_fit(lengths: Sequence[int], *, capacity: int) -> list[list[int]]:
-    """Pack lengths into rows of `capacity`: longest first, each into the fullest row that still takes it."""
-    rows: list[list[int]] = []
-    free: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        fitting = [row for row, room in enumerate(free) if room >= lengths[index]]
-        if fitting:
-            row = min(fitting, key=lambda r: free[r])
-        else:
-            row = len(rows)
-            rows.append([])
-            free.append(capacity)
-        rows[row].append(index)
-        free[row] -= lengths[index]
-    return rows

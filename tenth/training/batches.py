@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tenth.base.errors import DataError
-from tenth.training.batch_plan import best_fit
+from tenth.data.packing import best_fit
 
 # Shapes: S sequences, B rows, T tokens per row, N trained tokens, A trained tokens of the longest sequence
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenth.base.errors import ConfigError
-from tenth.training.batch_plan import BatchPlan, best_fit, plan_micro_batches
+from tenth.training.batch_plan import BatchPlan, plan_micro_batches
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,3 @@ def test_micro_batches_cover_everything_once_within_the_budget(lengths, budget):
     parts = plan_micro_batches(lengths, budget_tokens=budget)
     assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
     assert all(len(part) == 1 or max(lengths[i] for i in part) * len(part) <= budget for part in parts)
-
-
-def test_best_fit_fills_the_fullest_row_that_still_takes_it():
-    # 7 opens a row, 6 a second; 3 fits the first exactly; 4 fits the second exactly
-    assert best_fit([6, 3, 7, 4], capacity=10) == [[2, 1], [0, 3]]
-
-
-@given(st.lists(st.integers(1, 30), max_size=40))
-def test_best_fit_never_overfills(lengths):
-    rows = best_fit(lengths, capacity=30)
-    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in row) <= 30 for row in rows)
