@@ -35,6 +35,7 @@ families = [
     {{ name = "sort",      document_levels = [5, 9], levels = [5, 9] }},
     {{ name = "boolean",   document_levels = [3, 6], levels = [3, 8] }},
 ]
+problem_files = []                  # your own: .jsonl or .parquet with prompt and answer; trained on, asked
 
 [documents]                         # what the base reads
 tokens = 8_000_000                  # different ones; pre-training may read them more than once
@@ -84,6 +85,7 @@ overlong_buffer = 0                 # tokens before max_completion_length in whi
 dynamic_sampling = false            # draw again for groups that all agree, up to twice the prompts (DAPO)
 accuracy_weight = 1.0
 format_weight = 0.2
+reward_functions = {{}}               # your own with TRL's signature: {{ "rewards.py:my_reward" = 1.0 }}
 warmup_steps = 5
 micro_batch_tokens = 8192           # how much is computed at once; changes memory and speed only
 
