@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from test_architecture import DOORS
 from typer.core import TyperGroup
 
 from tenth.cli.main import commands
@@ -135,6 +136,14 @@ def test_the_code_that_is_shown_runs(document):
 def test_an_example_runs(example, capsys):
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
+
+
+def test_the_architecture_names_every_door():
+    document = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([\w-]+)(?: \(extra\))? \| ([^|]+) \|", document, flags=re.MULTILINE))
+    for library, doors in DOORS.items():
+        named = rows[library if library in rows else library.replace("_", "-")]
+        assert all(f"`tenth/{door.rstrip('/')}`" in named for door in doors), library
 
 
 def test_the_tour_visits_every_room():
