@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -215,9 +215,7 @@ def test_no_file_is_longer_than_a_person_reads_at_once():
 
 @pytest.mark.parametrize("path", [path for path in source_files() if path.name != "__init__.py"], ids=name_of)
 def test_a_file_opens_with_what_it_is(path):
-    opening = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert opening
-    assert opening.splitlines()[0].endswith((".", ":")), "the first line is one sentence"
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def test_everything_that_is_not_python_is_in_the_package_that_people_install():
@@ -228,10 +226,7 @@ def test_everything_that_is_not_python_is_in_the_package_that_people_install():
         for path in PACKAGE.rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     ]
-    left_out = [
-        name for name in others if not any(PurePosixPath(name).match(p.replace("**/", "")) for p in patterns)
-    ]
-    assert not [name for name in left_out if not any(fnmatch(name, p) for p in patterns)]
+    assert not [name for name in others if not any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 # the table in ARCHITECTURE.md
