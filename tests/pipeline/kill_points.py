@@ -57,7 +57,7 @@ POINTS = (
     _point("mid-update, between minibatches", "zero", "tenth.training.optim:WeightUpdater.apply", 6),
     _point("mid-update, masters changed", "zero", "tenth.training.master:MasterWeights.publish", 5),
     _point("rollouts not yet written", "zero", "tenth.pipeline.reinforce:write_lines", 4),
-    _point("mid-checkpoint-write of RL", "zero", "tenth.checkpoint.training_state:write_json", 3),
+    _point("mid-checkpoint-write of RL", "zero", "tenth.checkpoint.training_state:write_json", 1),
 )
 
 

@@ -11,6 +11,7 @@ class SmokeProcess:
     """Starts run_smoke.py and orders runs from it."""
 
     def __init__(self) -> None:
+        self.cpu_seconds = 0.0  # of all runs so far
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("run_smoke.py"))],
             stdin=subprocess.PIPE,
@@ -23,20 +24,22 @@ class SmokeProcess:
         runs_dir: Path,
         *overrides: str,
         point: str | None = None,
-        kill_after_seconds: float | None = None,
+        kill_after_cpu_seconds: float | None = None,
     ) -> int:
-        """One run under `runs_dir`; its exit status, -9 when it was killed."""
+        """One run under `runs_dir`; its exit status, -9 when it was killed. Adds to `cpu_seconds`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {
             "runs_dir": str(runs_dir),
             "point": point,
             "overrides": overrides,
-            "kill_after_seconds": kill_after_seconds,
+            "kill_after_cpu_seconds": kill_after_cpu_seconds,
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        ended = json.loads(self._process.stdout.readline())
+        self.cpu_seconds += ended["cpu_seconds"]
+        return int(ended["status"])
 
     def __enter__(self) -> Self:
         return self
