@@ -8,7 +8,7 @@ import pytest
 # A deadline measures how busy the machine is, not whether the code is right. "derandomize" makes a red test
 # red again on the next run; `make soak` takes the "soak" profile, which searches further.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
-hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("tests")
 
 
