@@ -17,14 +17,22 @@ from tenth.base.files import write_json
 from tenth.base.runlog import MetricSink
 from tenth.base.seeds import stream_seed
 from tenth.checkpoint.model_dir import save_model
-from tenth.data.corpus import Source, dedupe, held_out_part, is_held_out, mix, read_documents
+from tenth.data.corpus import (
+    Source,
+    decontaminate,
+    dedupe,
+    held_out_part,
+    is_held_out,
+    mix,
+    read_documents,
+)
 from tenth.data.pretrain_stream import PretrainStream
 from tenth.data.shards import TokenSet, load_tokens, write_tokens
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer, initialise
 from tenth.pipeline.checks import check_prompts
 from tenth.pipeline.documents import Solutions
-from tenth.pipeline.frozen import recipe_families
+from tenth.pipeline.frozen import held_out_problems, recipe_families
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.recipe import OptimSection, PretrainSection, ZeroRecipe
 from tenth.pipeline.saver import Saver
@@ -76,9 +84,10 @@ def write_documents(directory: Path, recipe: ZeroRecipe) -> Outcome:
         seed=stream_seed(recipe.seed, "documents"),
     )
     sources = [Source(name="solutions", documents=solutions, weight=1 - config.text_share)]
-    if config.text_files and config.text_share > 0:
+    if config.text_files:
         files = dedupe(read_documents([Path(name) for name in config.text_files]))
-        sources.append(Source(name="text", documents=files, weight=config.text_share))
+        clean = decontaminate(files, against=[problem.prompt for problem in held_out_problems(recipe)])
+        sources.append(Source(name="text", documents=clean, weight=config.text_share))
     documents = iter(mix(sources))
     sample = list(islice(documents, _TOKENIZER_DOCUMENTS))
     tokenizer = train_bpe(sample, vocab_size=config.vocab_size)

@@ -32,7 +32,8 @@ _EXAMPLES_PER_STEP = 128
 
 def format_only(recipe: ZeroRecipe) -> ZeroRecipe:
     """The same recipe with nothing rewarded but the tags."""
-    rl = recipe.rl.model_copy(update={"accuracy_weight": 0.0, "format_weight": 1.0})
+    paid = {"accuracy_weight": 0.0, "format_weight": 1.0, "reward_functions": {}}
+    rl = recipe.rl.model_copy(update=paid)
     return recipe.model_copy(update={"rl": rl})
 
 

@@ -44,6 +44,15 @@ class DocumentsSection(Section):
     text_share: float = Field(0.0, ge=0, lt=1)  # of the tokens, from text_files
     held_out_share: float = Field(0.01, gt=0, lt=0.5)
 
+    @model_validator(mode="after")
+    def _text_has_a_share(self) -> "DocumentsSection":
+        if bool(self.text_files) != (self.text_share > 0):
+            raise ValueError(
+                f"text_files names {len(self.text_files)} files and text_share = {self.text_share}; "
+                "set both or neither."
+            )
+        return self
+
 
 class OptimSection(Section):
     """One optimizer's settings."""

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tenth.base.config import load_recipe
 from tenth.base.errors import CheckpointError, ConfigError, DataError, RunError, TenthError
 from tenth.base.files import read_json
-from tenth.pipeline import base
+from tenth.data.shards import load_tokens
+from tenth.pipeline.frozen import held_out_problems
+from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.zero import run_zero
+from tenth.tokenizer.tokenizer import Tokenizer
 
 SMOKE = Path(__file__).parents[2] / "recipes/tiny/smoke.toml"
 
@@ -38,6 +42,8 @@ def refused(tmp_path, *overrides):
         ("rl.num_generations=1", "num_generations = 1, but an answer is judged against its group's mean"),
         ("rl.accuracy_weight=0\nrl.format_weight=0", "nothing is rewarded"),
         ("rl.steps=0", "rl.steps = 0"),
+        ("documents.text_share=0.5", "text_files names 0 files and text_share = 0.5; set both or neither"),
+        ("documents.text_files=['a.txt']", "text_files names 1 files and text_share = 0.0"),
         ("model=tiny-zer", "there is no preset 'tiny-zer'; did you mean 'tiny-zero'?"),
         ("rl.max_completion_length=600", "rl.max_completion_length = 600, but model 'nano-zero' takes 512"),
         ("pretrain.sequence_length=1000", "pretrain.sequence_length = 1000, but model 'nano-zero' takes 512"),
@@ -113,21 +119,26 @@ def test_text_files_are_named_with_file_and_line(tmp_path, content, sentence):
         smoke(tmp_path, sinks=[StopAt("base")])
 
 
-def test_text_files_are_part_of_the_corpus(tmp_path):
+def test_text_files_are_part_of_the_corpus_but_for_pages_that_quote_the_test(tmp_path):
+    swaps = "families=[{ name = 'swaps', document_levels = [2, 3], levels = [2, 4] }]"  # prompts of 20 words
+    asked = held_out_problems(load_recipe(ZeroRecipe, SMOKE, [swaps]))
+    pages = [f"the {i}th page " * 20 for i in range(2000)]
+    leaks = [f"secret {i}: {problem.prompt}" for i, problem in enumerate(asked)]
     path = tmp_path / "web.jsonl"
-    path.write_text("".join(json.dumps({"text": f"the {i}th page " * 20}) + "\n" for i in range(2000)))
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*leaks, *pages]))
     with pytest.raises(KeyboardInterrupt):
         smoke(
             tmp_path,
+            swaps,
             f"documents.text_files=['{path}']",
             "documents.text_share=0.5",
             sinks=[StopAt("base")],
         )
     documents = tmp_path / "runs/smoke/01-documents"
-    tokenizer = base.Tokenizer.load(documents)
-    text = tokenizer.decode(base.load_tokens(documents / "train").open_tokens().tolist())
-    share = text.count("page") * len("the 1000th page ") / len(text)
-    assert share == pytest.approx(0.5, abs=0.1)
+    ids = load_tokens(documents / "train").open_tokens().tolist()
+    text = Tokenizer.load(documents).decode(ids)
+    assert text.count("page") * len("the 1000th page ") / len(text) == pytest.approx(0.5, abs=0.1)
+    assert "secret" not in text
 
 
 def test_another_recipe_in_the_directory_is_refused_and_nothing_is_lost(finished):
@@ -206,7 +217,7 @@ def full_disk(monkeypatch):
 @pytest.mark.parametrize(
     ("where", "stage", "next_stage"),
     [
-        ("train/tokens.bin", "01-documents", "base"),
+        ("train/tokens.bin", "01-documents", "measure-base"),
         ("checkpoint/step-", "02-base", "measure-base"),
         ("02-base/model", "02-base", "measure-base"),
         ("02-base/DONE.json", "02-base", "measure-base"),

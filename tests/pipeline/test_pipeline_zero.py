@@ -102,7 +102,6 @@ def test_reinforcement_tells_every_step_by_trls_names(reference):
     steps = metrics(reference, "04-zero")
     assert [row["step"] for row in steps] == list(range(6))
     assert all(row.keys() >= RL_METRICS for row in steps)
-    assert steps[0]["kl"] == pytest.approx(0, abs=1e-4)  # the reference is the policy
     assert all(abs(row["mismatch_kl"]) < 0.02 for row in steps)  # sampler and trainer agree (bfloat16)
 
 
