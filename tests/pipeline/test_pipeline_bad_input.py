@@ -82,6 +82,12 @@ def test_a_prompt_longer_than_the_context_is_refused_before_the_base_is_trained(
     assert not (tmp_path / "runs" / "smoke" / "02-base").exists()
 
 
+@pytest.mark.parametrize("need", ["_memory_needed", "_disk_needed"])
+def test_a_run_that_does_not_fit_takes_no_name(tmp_path, monkeypatch, need):
+    monkeypatch.setattr(f"tenth.pipeline.zero.{need}", lambda _: 1 << 60)
+    assert "this run needs about" in refused(tmp_path)
+
+
 class StopAt:
     """A sink that stops the run where a stage begins."""
 
