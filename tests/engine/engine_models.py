@@ -1,0 +1,67 @@
+"""Small networks for the engine's tests: experts with MLA, and dense with grouped queries."""
+
+import dataclasses
+
+import torch
+
+from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.transformer import Transformer, initialise
+
+VOCABULARY, CONTEXT = 24, 72
+
+DEEPSEEK = ModelConfig(
+    name="deepseek",
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    intermediate_size=48,
+    mla=MlaConfig(q_lora_rank=24, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16),
+    moe=MoeConfig(
+        n_routed_experts=8,
+        n_shared_experts=1,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        n_group=2,
+        topk_group=1,
+        routed_scaling_factor=1.5,
+    ),
+    num_nextn_predict_layers=1,
+    max_position_embeddings=CONTEXT,
+    yarn=YarnConfig(factor=3.0, original_max_position_embeddings=24),
+    initializer_range=0.3,
+)
+QWEN = ModelConfig(
+    name="qwen",
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=48,
+    gqa=GqaConfig(num_key_value_heads=2, head_dim=16, qkv_bias=True),
+    max_position_embeddings=CONTEXT,
+    initializer_range=0.3,
+    tie_word_embeddings=True,
+)
+CONFIGS = {
+    "deepseek": DEEPSEEK,
+    "deepseek, no query latent": dataclasses.replace(
+        DEEPSEEK, mla=dataclasses.replace(DEEPSEEK.mla, q_lora_rank=None), yarn=None
+    ),
+    "qwen": QWEN,
+}
+
+
+def build(config: ModelConfig, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Transformer:
+    """A network with random weights and random selection biases."""
+    generator = torch.Generator().manual_seed(seed)
+    network = initialise(Transformer(config), generator=generator)
+    for router in network.routers():
+        router.bias.copy_(0.2 * torch.randn(router.bias.shape, generator=generator))
+    return network.to(dtype)
+
+
+def random_prompts(*lengths: int, seed: int = 3) -> list[list[int]]:
+    """Prompts of these lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
