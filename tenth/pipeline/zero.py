@@ -24,6 +24,7 @@ from tenth.model.counts import count
 from tenth.model.transformer import Transformer
 from tenth.pipeline import base, controls
 from tenth.pipeline.checks import check_recipe
+from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine, measure_machine
 from tenth.pipeline.measure import FOUR_WAYS, Mode, base_modes, measure
 from tenth.pipeline.recipe import ZeroRecipe
@@ -53,20 +54,21 @@ def run_zero(
     recipe, folder = _resolve(source, overrides)
     run_dir = source if source.is_dir() else runs_dir / recipe.name
     check_recipe(recipe, folder)
-    _refuse_others(run_dir, recipe)
-    preflight(
-        needed_bytes_memory=_memory_needed(recipe), needed_bytes_disk=_disk_needed(recipe), path=run_dir
-    )
-    machine = _describe(run_dir, recipe, folder)
-    # Behind every check: a recipe that cannot run must not take the name.
-    write_json(run_dir / _RECIPE, dump_recipe(recipe))
-    say(f"{run_dir}: each RL step is {batch_plan(recipe.rl).sentence()}.")
-    if machine.compute_dtype == torch.float32:
-        say("This processor gains nothing from bfloat16, so the run computes in float32.")
-    stages = zero_stages(run_dir, recipe, machine, sinks)
-    if recipe.controls.enabled:
-        stages += control_stages(run_dir, recipe, machine, sinks)
-    run_stages(run_dir, stages)
+    with only_writer(run_dir):
+        _refuse_others(run_dir, recipe)
+        preflight(
+            needed_bytes_memory=_memory_needed(recipe), needed_bytes_disk=_disk_needed(recipe), path=run_dir
+        )
+        machine = _describe(run_dir, recipe, folder)
+        # Behind every check: a recipe that cannot run must not take the name.
+        write_json(run_dir / _RECIPE, dump_recipe(recipe))
+        say(f"{run_dir}: each RL step is {batch_plan(recipe.rl).sentence()}.")
+        if machine.compute_dtype == torch.float32:
+            say("This processor gains nothing from bfloat16, so the run computes in float32.")
+        stages = zero_stages(run_dir, recipe, machine, sinks)
+        if recipe.controls.enabled:
+            stages += control_stages(run_dir, recipe, machine, sinks)
+        run_stages(run_dir, stages)
     return run_dir
 
 
