@@ -174,23 +174,26 @@ class _HeadCrossEntropy(torch.autograd.Function):
         wants_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         dhidden = torch.empty_like(hidden) if wants_grad else None
-        dhead = torch.zeros(head.shape, dtype=torch.float32, device=head.device) if wants_grad else None
+        dhead: Tensor | None = None
         for start in range(0, hidden.shape[0], chunk_rows):
             rows = slice(start, start + chunk_rows)
             logits = F.linear(hidden[rows], head)                           # (n, V)
             loss, grad = _row_losses(logits, targets[rows], weights[rows])
             total += loss
-            if dhidden is not None and dhead is not None:
+            if dhidden is not None:
                 torch.mm(grad, head, out=dhidden[rows])
-                dhead += torch.mm(grad.t(), hidden[rows])
-        if dhidden is not None and dhead is not None:
-            ctx.save_for_backward(dhidden, dhead.to(head.dtype))
+                part = torch.mm(grad.t(), hidden[rows])                     # (V, D)
+                dhead = part if dhead is None else dhead.float().add_(part)  # one chunk needs no float32 sum
+        if dhidden is not None:
+            ctx.save_for_backward(dhidden, torch.zeros_like(head) if dhead is None else dhead.to(head.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         dhidden, dhead = ctx.saved_tensors
         scale = grads[0]
+        if scale.device.type == "cpu" and float(scale) == 1.0:              # the usual case: nothing to multiply
+            return dhidden, dhead, None, None, None
         return dhidden * scale.to(dhidden.dtype), dhead * scale.to(dhead.dtype), None, None, None
 
 

@@ -24,26 +24,18 @@ template <class T> T* at(const View& v, int64_t b, int64_t t, int64_t h) {
 }
 
 template <class From, class To> void copy_row(const From* x, int n, To* out) {
-#pragma omp simd
-    for (int i = 0; i < n; ++i) narrow(widen(x[i]), out[i]);
+    map_row(n, [](auto a) { return a; }, out, x);
 }
 inline void copy_row(const bf16* x, int n, bf16* out) { std::memcpy(out, x, size_t(n) * sizeof(bf16)); }
 
 // Rotate the two halves of a row by the angle of its position; `rotate_back` undoes it (the backward pass).
 template <class From, class To> void rotate(const From* x, const float* cos, const float* sin, int half, To* out) {
-#pragma omp simd
-    for (int i = 0; i < half; ++i) {
-        float a = widen(x[i]), b = widen(x[i + half]);
-        narrow(a * cos[i] - b * sin[i], out[i]);
-        narrow(b * cos[i] + a * sin[i], out[i + half]);
-    }
+    map_row(half, [](auto a, auto b, auto c, auto s) { return a * c - b * s; }, out, x, x + half, cos, sin);
+    map_row(half, [](auto a, auto b, auto c, auto s) { return b * c + a * s; }, out + half, x, x + half, cos, sin);
 }
 template <class T> void rotate_back(const float* g, const float* cos, const float* sin, int half, T* out) {
-#pragma omp simd
-    for (int i = 0; i < half; ++i) {
-        narrow(g[i] * cos[i] + g[i + half] * sin[i], out[i]);
-        narrow(g[i + half] * cos[i] - g[i] * sin[i], out[i + half]);
-    }
+    map_row(half, [](auto a, auto b, auto c, auto s) { return a * c + b * s; }, out, g, g + half, cos, sin);
+    map_row(half, [](auto a, auto b, auto c, auto s) { return b * c - a * s; }, out + half, g, g + half, cos, sin);
 }
 
 // A matrix of cells, row by row; `words` reads it as a left operand.
@@ -120,23 +112,19 @@ template <class T> void mask_row(const Problem<T>& p, int64_t b, int64_t t, floa
     for (int j = std::max(int(t) + 1, from); j < to; ++j) row[j - from] = -INFINITY;
 }
 
-inline float masked_exp(float score, float shift) { return score == -INFINITY ? 0.0f : fast_exp(score - shift); }
+inline vec16 masked_exp(vec16 score, vec16 power) { return score == -INFINITY ? vec16{} : fast_exp(power); }
 
-template <class P> void store_row(const float* x, int n, typename P::Cell* out) {
-    for (int j = 0; j < n; j += 16) P::store(*(const vec16*)(x + j), out + j);
-}
-
-// One row: out = exp(scale * score - top), masked entries 0; returns the sum, `top` by reference. The scores are used up.
-template <class P> float softmax_row(float* score, int n, float scale, float& top, typename P::Cell* out) {
-    const float shift = top = row_max(score, n) * scale;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int j = 0; j < n; ++j) {
-        score[j] = masked_exp(score[j] * scale, shift);
-        sum += score[j];
+// One row: out = exp(scale * (score - best)), exactly 1 for the best, masked entries 0; returns the sum, scale * best in `top`.
+template <class P> float softmax_row(const float* score, int n, float scale, float& top, typename P::Cell* out) {
+    const float best = row_max(score, n);
+    top = best * scale;
+    vec16 sum = {};
+    for (int j = 0; j < n; j += 16) {
+        vec16 x = load16(score + j), e = masked_exp(x, (x - best) * scale);
+        sum += e;
+        store16(e, out + j);
     }
-    store_row<P>(score, n, out);
-    return sum;
+    return sum16(sum);
 }
 
 // Keys and values of one (batch, kv head) in the forms that products want; rows past the end stay zero.
@@ -190,9 +178,7 @@ template <class P> struct Forward {
                       vw, out.data(), vw, false);
         for (int r = 0; r < rows; ++r) {
             T* o = at<T>(p.o, b, t0 + r, h);
-            const float* x = out.data() + r * vw;
-#pragma omp simd
-            for (int i = 0; i < vw; ++i) narrow(x[i] * inverse[r], o[i]);
+            map_row(vw, [scale = inverse[r]](auto x) { return x * scale; }, o, out.data() + r * vw);
         }
     }
 };
@@ -249,10 +235,7 @@ template <class P> struct Backward {
             const T *g = at<T>(grad_o, b, span.t0 + r, h), *o = at<T>(p.o, b, span.t0 + r, h);
             p.load_query(b, span.t0 + r, h, q.row(r));
             copy_row(g, vw, dout.row(r));
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int i = 0; i < vw; ++i) sum += widen(g[i]) * widen(o[i]);
-            dot[r] = sum;
+            dot[r] = sum_row(vw, [](auto a, auto b) { return a * b; }, g, o);
         }
         rows_inside(q, ROWS, kw, q_rows.data(), kw);
         rows_inside(dout, ROWS, vw, dout_rows.data(), vw);
@@ -280,14 +263,12 @@ template <class P> struct Backward {
 
     // P = exp(scale * score - lse), d score = scale * P * (dP - dot), one query against n keys
     void score_gradient(int r, int n, float scale, float lse, float dot) {
-        float *e = score.data() + r * KEYS, *d = dprob.data() + r * KEYS;
-#pragma omp simd
-        for (int j = 0; j < n; ++j) {
-            e[j] = masked_exp(e[j] * scale, lse);
-            d[j] = scale * e[j] * (d[j] - dot);
+        const float *s = score.data() + r * KEYS, *d = dprob.data() + r * KEYS;
+        for (int j = 0; j < n; j += 16) {
+            vec16 x = load16(s + j), e = masked_exp(x, x * scale - lse);
+            store16(e, prob.row(r) + j);
+            store16(scale * e * (load16(d + j) - dot), ds.row(r) + j);
         }
-        store_row<P>(e, n, prob.row(r));
-        store_row<P>(d, n, ds.row(r));
     }
 };
 

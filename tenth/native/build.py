@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tenth.base.files import text_hash
 
-_SOURCES = ("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp", "sampling.cpp")
+_SOURCES = ("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp", "grouped.cpp", "sampling.cpp")
 # No -ffast-math: infinities mark masked scores. This much is what sums need to become vectors.
 _REDUCTIONS = ("-fassociative-math", "-fno-signed-zeros", "-freciprocal-math")
 _FLAGS = (

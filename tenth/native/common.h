@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 struct bf16 { uint16_t bits; };
 
@@ -44,14 +47,82 @@ static inline float fast_exp(float x) {
 }
 
 
+// Sixteen floats at once, written out where compilers make poor vectors of plain loops: bfloat16 ends, exp, maxima.
 typedef float vec16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t word16 __attribute__((vector_size(64)));
+typedef uint16_t half16 __attribute__((vector_size(32)));
+
 static inline vec16 load16(const float* x) { return *(const vec16*)x; }
 static inline vec16 load16(const bf16* x) {
-    typedef uint16_t half16 __attribute__((vector_size(32)));
-    typedef uint32_t word16 __attribute__((vector_size(64)));
     half16 bits;
     std::memcpy(&bits, x, sizeof bits);
-    return (vec16)(__builtin_convertvector(bits, word16) << 16);
+#ifdef __AVX512F__
+    word16 wide = (word16)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)bits);   // maskz: gcc warns of the plain form
+#else
+    word16 wide = __builtin_convertvector(bits, word16);
+#endif
+    return (vec16)(wide << 16);
+}
+static inline void store16(vec16 x, float* out) { *(vec16*)out = x; }
+static inline void store16(vec16 x, bf16* out) {
+#ifdef __AVX512BF16__
+    __m256bh bits = _mm512_cvtneps_pbh((__m512)x);
+    std::memcpy((void*)out, &bits, sizeof bits);
+#else
+    for (int i = 0; i < 16; ++i) narrow(x[i], out[i]);
+#endif
+}
+static inline float sum16(vec16 x) {
+    float sum = 0;
+    for (int i = 0; i < 16; ++i) sum += x[i];
+    return sum;
+}
+#ifdef __AVX512F__
+static inline vec16 fast_exp(vec16 x) {                   // as above; NaN stays NaN: the second operand wins
+    __m512 z = _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-87.0f), (__m512)x);
+    z = _mm512_mul_ps(_mm512_maskz_min_ps(0xffff, _mm512_set1_ps(88.0f), z), _mm512_set1_ps(1.44269504088896341f));
+    __m512 n = _mm512_maskz_roundscale_ps(0xffff, z, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    vec16 f = (vec16)_mm512_sub_ps(z, n), p = vec16{} + 1.5403530e-4f;
+    p = p * f + 1.3333558e-3f;
+    p = p * f + 9.6181291e-3f;
+    p = p * f + 5.5504109e-2f;
+    p = p * f + 2.4022651e-1f;
+    p = p * f + 6.9314718e-1f;
+    p = p * f + 1.0f;
+    return (vec16)_mm512_maskz_scalef_ps(0xffff, (__m512)p, n);
+}
+#else
+static inline vec16 fast_exp(vec16 x) {
+    for (int i = 0; i < 16; ++i) x[i] = fast_exp(x[i]);
+    return x;
+}
+#endif
+
+// 1 / x to the last bit or two; a division unit would take longer than all the rest of a sigmoid.
+static inline float reciprocal(float x) { return 1.0f / x; }
+static inline vec16 reciprocal(vec16 x) {
+#ifdef __AVX512F__
+    vec16 r = (vec16)_mm512_maskz_rcp14_ps(0xffff, (__m512)x);
+    return r * (2.0f - x * r);
+#else
+    return 1.0f / x;
+#endif
+}
+
+// out[i] = f(in[i]...), sixteen at a time; f takes floats and vectors alike.
+template <class F, class T, class... In> static inline void map_row(int64_t n, F f, T* out, const In*... in) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) store16(f(load16(in + i)...), out + i);
+    for (; i < n; ++i) narrow(f(widen(in[i])...), out[i]);
+}
+// sum of f(in[i]...)
+template <class F, class... In> static inline float sum_row(int64_t n, F f, const In*... in) {
+    vec16 sum = {};
+    float rest = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) sum += f(load16(in + i)...);
+    for (; i < n; ++i) rest += f(widen(in[i])...);
+    return rest + sum16(sum);
 }
 
 // The largest of a row. Sixteen running maxima by hand: compilers keep std::max over floats scalar because of NaN.
@@ -76,20 +147,14 @@ struct Wide {
     typedef float Cell;
     static constexpr int PER_WORD = 1;
     static inline vec16 multiply_add(float a, vec16 b, vec16 sum) { return sum + a * b; }
-    static inline void store(vec16 x, float* out) { *(vec16*)out = x; }
 };
 
 #ifdef __AVX512BF16__
-#include <immintrin.h>
 struct Paired {
     typedef bf16 Cell;
     static constexpr int PER_WORD = 2;
     static inline vec16 multiply_add(float a, vec16 b, vec16 sum) {
         return (vec16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(a), (__m512bh)b);
-    }
-    static inline void store(vec16 x, bf16* out) {
-        __m256bh y = _mm512_cvtneps_pbh((__m512)x);
-        std::memcpy(out, &y, sizeof y);
     }
 };
 #else

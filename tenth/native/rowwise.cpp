@@ -9,14 +9,9 @@ void rms_forward(const T* x, const float* weight, T* y, float* inverse, int64_t 
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; ++r) {
         const T* in = x + r * stride;
-        T* out = y + r * cols;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < cols; ++i) { float a = widen(in[i]); sum += a * a; }
-        float inv = 1.0f / std::sqrt(sum / float(cols) + eps);
+        float sum = sum_row(cols, [](auto a) { return a * a; }, in), inv = 1.0f / std::sqrt(sum / float(cols) + eps);
         inverse[r] = inv;
-#pragma omp simd
-        for (int64_t i = 0; i < cols; ++i) narrow(widen(in[i]) * inv * weight[i], out[i]);
+        map_row(cols, [inv](auto a, auto w) { return a * inv * w; }, y + r * cols, in, weight);
     }
 }
 
@@ -30,17 +25,10 @@ void rms_backward(const T* x, const float* weight, const float* inverse, const T
         float* dw = partial.data() + (size_t)part * cols;
         for (int64_t r = rows * part / threads; r < rows * (part + 1) / threads; ++r) {
             const T *in = x + r * stride, *g = grad + r * cols;
-            T* out = dx + r * cols;
-            float inv = inverse[r], dot = 0;
-#pragma omp simd reduction(+ : dot)
-            for (int64_t i = 0; i < cols; ++i) dot += widen(g[i]) * weight[i] * widen(in[i]);
+            float inv = inverse[r], dot = sum_row(cols, [](auto a, auto b, auto w) { return a * w * b; }, g, in, weight);
             float c = dot * inv * inv / float(cols);
-#pragma omp simd
-            for (int64_t i = 0; i < cols; ++i) {
-                float a = widen(in[i]), b = widen(g[i]);
-                dw[i] += b * a * inv;
-                narrow(inv * (b * weight[i] - a * c), out[i]);
-            }
+            map_row(cols, [inv](auto d, auto a, auto b) { return d + b * a * inv; }, dw, dw, in, g);
+            map_row(cols, [inv, c](auto a, auto b, auto w) { return inv * (b * w - a * c); }, dx + r * cols, in, g, weight);
         }
     }
     for (int64_t i = 0; i < cols; ++i) {
@@ -55,24 +43,31 @@ template <class T> void swiglu_forward(const T* x, T* y, int64_t rows, int64_t c
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; ++r) {
         const T *gate = x + r * 2 * cols, *up = gate + cols;
-        T* out = y + r * cols;
-#pragma omp simd
-        for (int64_t i = 0; i < cols; ++i) {
-            float a = widen(gate[i]);
-            narrow(a / (1.0f + fast_exp(-a)) * widen(up[i]), out[i]);
-        }
+        map_row(cols, [](auto a, auto b) { return a * b * reciprocal(1.0f + fast_exp(-a)); }, y + r * cols, gate, up);
     }
 }
 
+// d gate = g * up * s * (1 + gate * (1 - s)), d up = g * gate * s, with s = sigmoid(gate)
+struct SwigluGradient {
+    template <class V> static V sigmoid(V a) { return reciprocal(1.0f + fast_exp(-a)); }
+    template <class V> static V gate(V g, V a, V u, V s) { return g * u * s * (1.0f + a * (1.0f - s)); }
+};
+
 template <class T> void swiglu_backward(const T* x, const T* grad, T* dx, int64_t rows, int64_t cols) {
+    typedef SwigluGradient D;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; ++r) {
         const T *gate = x + r * 2 * cols, *up = gate + cols, *g = grad + r * cols;
         T *dgate = dx + r * 2 * cols, *dup = dgate + cols;
-#pragma omp simd
-        for (int64_t i = 0; i < cols; ++i) {
-            float a = widen(gate[i]), s = 1.0f / (1.0f + fast_exp(-a)), b = widen(g[i]);
-            narrow(b * widen(up[i]) * s * (1.0f + a * (1.0f - s)), dgate[i]);
+        int64_t i = 0;
+        for (; i + 16 <= cols; i += 16) {
+            vec16 a = load16(gate + i), b = load16(g + i), s = D::sigmoid(a);
+            store16(D::gate(b, a, load16(up + i), s), dgate + i);
+            store16(b * a * s, dup + i);
+        }
+        for (; i < cols; ++i) {
+            float a = widen(gate[i]), b = widen(g[i]), s = D::sigmoid(a);
+            narrow(D::gate(b, a, widen(up[i]), s), dgate[i]);
             narrow(b * a * s, dup[i]);
         }
     }
@@ -84,16 +79,12 @@ void cross_entropy(T* logits, const int64_t* target, const float* weight, float*
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; ++r) {
         T* x = logits + r * cols;
-        float top = row_max(x, cols), sum = 0, w = weight[r];
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < cols; ++i) sum += fast_exp(widen(x[i]) - top);
-        float chosen = widen(x[target[r]]);
+        float top = row_max(x, cols), sum = sum_row(cols, [top](auto a) { return fast_exp(a - top); }, x);
+        float chosen = widen(x[target[r]]), w = weight[r];
         loss[r] = w * (top + std::log(sum) - chosen);
         float scale = w / sum;
-        float exact = w * (fast_exp(chosen - top) / sum - 1.0f);
-#pragma omp simd
-        for (int64_t i = 0; i < cols; ++i) narrow(scale * fast_exp(widen(x[i]) - top), x[i]);
-        narrow(exact, x[target[r]]);
+        map_row(cols, [scale, top](auto a) { return scale * fast_exp(a - top); }, x, x);
+        narrow(w * (fast_exp(chosen - top) / sum - 1.0f), x[target[r]]);
     }
 }
 
