@@ -1,9 +1,9 @@
 """All experts of a layer as grouped matrix products: one autograd node, no token dropped.
 
-Why: one small product per expert leaves a CPU idle, and worse: each new row count makes the matrix library prepare
-itself again. So rows are sorted by expert and go through kernels of our own (native/grouped.cpp). Where these do not
-take the widths or the type, torch's grouped_mm does: for it every group is padded to a multiple of a bucket, which
-leaves few shapes; padding rows are never read.
+Why: one small product per expert leaves a CPU idle, and worse: each new row count makes the matrix library
+prepare itself again. So rows are sorted by expert and go through kernels of our own (native/grouped.cpp).
+Where these do not take the widths or the type, torch's grouped_mm does: for it every group is padded to a
+multiple of a bucket, which leaves few shapes; padding rows are never read.
 In:  x (N, D), a Routing, gate_up (E, 2F, D), down (E, D, F).  Out: (N, D), counts (E,).
 Not here: the choice of experts (router.py); expert parallelism, which will replace `plan_dispatch`.
 """
@@ -25,10 +25,10 @@ from tenth.model.ops import is_native, kernels, pointer, swiglu_grad_native, swi
 class Dispatch:
     """Where each (token, choice) pair goes."""
 
-    counts: Tensor                       # (E,) int64 rows per expert, without padding
-    offsets: Tensor                      # (E,) int32 end of each expert's padded rows
-    slots: Tensor                        # (N, K) int64 row of each pair
-    sources: Tensor                      # (R,) int64 token of each row; padding rows say 0
+    counts: Tensor  # (E,) int64 rows per expert, without padding
+    offsets: Tensor  # (E,) int32 end of each expert's padded rows
+    slots: Tensor  # (N, K) int64 row of each pair
+    sources: Tensor  # (R,) int64 token of each row; padding rows say 0
 
 
 def bucket_size(pairs: int, num_experts: int) -> int:
@@ -43,12 +43,12 @@ def plan_dispatch(expert_ids: Tensor, *, num_experts: int) -> Dispatch:
     if expert_ids.device.type == "cpu" and is_native():
         return _plan_native(expert_ids.contiguous(), num_experts=num_experts, bucket=bucket)
     flat = expert_ids.flatten()
-    counts = torch.bincount(flat, minlength=num_experts)                                  # (E,)
-    ends = ((counts + bucket - 1) // bucket * bucket).cumsum(0)                           # (E,)
-    order = flat.argsort(stable=True)                                                     # (N*K,)
-    first = ends - (counts + bucket - 1) // bucket * bucket                               # (E,) padded starts
+    counts = torch.bincount(flat, minlength=num_experts)  # (E,)
+    ends = ((counts + bucket - 1) // bucket * bucket).cumsum(0)  # (E,)
+    order = flat.argsort(stable=True)  # (N*K,)
+    first = ends - (counts + bucket - 1) // bucket * bucket  # (E,) padded starts
     rank = torch.arange(flat.numel(), device=flat.device) - (counts.cumsum(0) - counts)[flat[order]]
-    slots = torch.empty_like(flat).scatter_(0, order, first[flat[order]] + rank)          # (N*K,)
+    slots = torch.empty_like(flat).scatter_(0, order, first[flat[order]] + rank)  # (N*K,)
     sources = torch.zeros(int(ends[-1]), dtype=torch.int64, device=flat.device)
     sources[slots] = torch.arange(flat.numel(), device=flat.device) // k
     return Dispatch(counts=counts, offsets=ends.to(torch.int32), slots=slots.view(tokens, k), sources=sources)
@@ -63,26 +63,36 @@ def _plan_native(expert_ids: Tensor, *, num_experts: int, bucket: int) -> Dispat
     plan = kernels().tenth_plan_dispatch
     plan.restype = ctypes.c_int64
     rows = plan(
-        pointer(expert_ids), ctypes.c_int64(tokens), ctypes.c_int64(k), ctypes.c_int64(num_experts), ctypes.c_int64(bucket),
-        pointer(counts), pointer(offsets), pointer(slots), pointer(sources),
-    )  # fmt: skip
+        pointer(expert_ids),
+        ctypes.c_int64(tokens),
+        ctypes.c_int64(k),
+        ctypes.c_int64(num_experts),
+        ctypes.c_int64(bucket),
+        pointer(counts),
+        pointer(offsets),
+        pointer(slots),
+        pointer(sources),
+    )
     return Dispatch(counts=counts, offsets=offsets, slots=slots, sources=sources[:rows])
 
 
-def experts_reference(x: Tensor, weights: Tensor, dispatch: Dispatch, gate_up: Tensor, down: Tensor) -> Tensor:
+def experts_reference(
+    x: Tensor, weights: Tensor, dispatch: Dispatch, gate_up: Tensor, down: Tensor
+) -> Tensor:
     """The obvious loop over experts, any dtype: the twin of `run_experts`, and what float64 runs."""
-    rows = x[dispatch.sources]                                                            # (R, D)
+    rows = x[dispatch.sources]  # (R, D)
     outputs, start = [], 0
     for expert_id, end in enumerate(dispatch.offsets.tolist()):
         hidden = swiglu_reference(rows[start:end] @ gate_up[expert_id].t())
         outputs.append(hidden @ down[expert_id].t())
         start = end
-    y = torch.cat(outputs)[dispatch.slots]                                                # (N, K, D)
+    y = torch.cat(outputs)[dispatch.slots]  # (N, K, D)
     return (y * weights.unsqueeze(-1).to(y.dtype)).sum(1)
 
 
 class _Products:
-    """The three products of a grouped linear map, by our kernels where they take the widths, else by torch's grouped_mm.
+    """The three products of a grouped linear map, by our kernels where they take the widths, else by torch's
+    grouped_mm.
 
     weight (E, M, K); rows of `x` are given by themselves (R, K) or as tokens (N, K) with `sources` (R,).
     """
@@ -108,18 +118,31 @@ class _Products:
             return F.grouped_mm(grad.t(), self._gathered(x, sources), offs=self.dispatch.offsets)
         out = torch.empty(len(self.dispatch.counts), grad.shape[1], x.shape[1], dtype=x.dtype)
         kernels().tenth_grouped_gradient(
-            int(x.dtype == torch.bfloat16), pointer(grad), pointer(x), _optional(sources), *self._groups(), pointer(out),
+            int(x.dtype == torch.bfloat16),
+            pointer(grad),
+            pointer(x),
+            _optional(sources),
+            *self._groups(),
+            pointer(out),
             *map(ctypes.c_int64, out.shape),
-        )  # fmt: skip
+        )
         return out
 
     def _multiply(self, x: Tensor, sources: Tensor | None, weight: Tensor, *, is_turned: bool) -> Tensor:
         width = weight.shape[2] if is_turned else weight.shape[1]
         out = torch.empty(len(self.dispatch.sources), width, dtype=x.dtype)
         kernels().tenth_grouped_product(
-            int(x.dtype == torch.bfloat16), pointer(x), _optional(sources), pointer(weight), *self._groups(), pointer(out),
-            ctypes.c_int64(len(weight)), ctypes.c_int64(x.shape[1]), ctypes.c_int64(width), int(is_turned),
-        )  # fmt: skip
+            int(x.dtype == torch.bfloat16),
+            pointer(x),
+            _optional(sources),
+            pointer(weight),
+            *self._groups(),
+            pointer(out),
+            ctypes.c_int64(len(weight)),
+            ctypes.c_int64(x.shape[1]),
+            ctypes.c_int64(width),
+            int(is_turned),
+        )
         return out
 
     def _groups(self) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
@@ -136,18 +159,26 @@ def _optional(tensor: Tensor | None) -> ctypes.c_void_p:
 
 class _Experts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor, products: _Products) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor, products: _Products
+    ) -> Tensor:
         dispatch = products.dispatch
         weights, gate_up, down = weights.contiguous(), gate_up.contiguous(), down.contiguous()
-        hidden = products.forward(x, gate_up, sources=dispatch.sources)                   # (R, 2F)
-        inner = swiglu_native(hidden)                                                     # (R, F)
-        y = products.forward(inner, down)                                                 # (R, D)
+        hidden = products.forward(x, gate_up, sources=dispatch.sources)  # (R, 2F)
+        inner = swiglu_native(hidden)  # (R, F)
+        y = products.forward(inner, down)  # (R, D)
         tokens, k = dispatch.slots.shape
         out = torch.empty_like(x)
         kernels().tenth_combine(
-            int(x.dtype == torch.bfloat16), pointer(y), pointer(dispatch.slots), pointer(weights), pointer(out),
-            ctypes.c_int64(tokens), ctypes.c_int64(k), ctypes.c_int64(x.shape[1]),
-        )  # fmt: skip
+            int(x.dtype == torch.bfloat16),
+            pointer(y),
+            pointer(dispatch.slots),
+            pointer(weights),
+            pointer(out),
+            ctypes.c_int64(tokens),
+            ctypes.c_int64(k),
+            ctypes.c_int64(x.shape[1]),
+        )
         ctx.save_for_backward(x, weights, hidden, inner, y, gate_up, down)
         ctx.products = products
         return out
@@ -157,18 +188,25 @@ class _Experts(torch.autograd.Function):
         x, weights, hidden, inner, y, gate_up, down = ctx.saved_tensors
         products: _Products = ctx.products
         dispatch = products.dispatch
-        grad = grads[0].contiguous()                                                      # (N, D)
+        grad = grads[0].contiguous()  # (N, D)
         sizes = [ctypes.c_int64(n) for n in (*dispatch.slots.shape, grad.shape[1])]
         is_bf16 = int(grad.dtype == torch.bfloat16)
-        dy, dweights = torch.zeros_like(y), torch.empty_like(weights)                     # padding rows stay zero
+        dy, dweights = torch.zeros_like(y), torch.empty_like(weights)  # padding rows stay zero
         kernels().tenth_combine_backward(
-            is_bf16, pointer(y), pointer(dispatch.slots), pointer(weights), pointer(grad), pointer(dy), pointer(dweights), *sizes
+            is_bf16,
+            pointer(y),
+            pointer(dispatch.slots),
+            pointer(weights),
+            pointer(grad),
+            pointer(dy),
+            pointer(dweights),
+            *sizes,
         )
-        dinner = products.input_gradient(dy, down)                                        # (R, F)
-        ddown = products.weight_gradient(dy, inner)                                       # (E, D, F)
-        dhidden = swiglu_grad_native(hidden, dinner)                                      # (R, 2F)
-        dgate_up = products.weight_gradient(dhidden, x, sources=dispatch.sources)         # (E, 2F, D)
-        drows = products.input_gradient(dhidden, gate_up)                                 # (R, D)
+        dinner = products.input_gradient(dy, down)  # (R, F)
+        ddown = products.weight_gradient(dy, inner)  # (E, D, F)
+        dhidden = swiglu_grad_native(hidden, dinner)  # (R, 2F)
+        dgate_up = products.weight_gradient(dhidden, x, sources=dispatch.sources)  # (E, 2F, D)
+        drows = products.input_gradient(dhidden, gate_up)  # (R, D)
         dx = torch.empty_like(grad)
         kernels().tenth_gather_sum(is_bf16, pointer(drows), pointer(dispatch.slots), pointer(dx), *sizes)
         return dx, dweights, dgate_up, ddown, None
@@ -183,7 +221,7 @@ def _are_ours(x: Tensor, gate_up: Tensor) -> bool:
 
 
 def _are_aligned(x: Tensor, gate_up: Tensor) -> bool:
-    width = 16 // x.element_size()                       # grouped_mm wants 16-byte-aligned inner strides
+    width = 16 // x.element_size()  # grouped_mm wants 16-byte-aligned inner strides
     return all(size % width == 0 for size in (x.shape[-1], gate_up.shape[1] // 2))
 
 

@@ -1,8 +1,9 @@
-"""The few operations whose cost decides training on a CPU, each with a fast native form and an obvious torch twin.
+"""The few operations whose cost decides training on a CPU, each with a fast native form and an obvious torch
+twin.
 
 Why: at small widths a step is passes over memory, not arithmetic. Every function here picks the C++ kernel
-(tenth/native) for contiguous float32/bfloat16 CPU tensors and otherwise its `*_reference` twin, which is also what
-the tests compare against in float64.
+(tenth/native) for contiguous float32/bfloat16 CPU tensors and otherwise its `*_reference` twin, which is
+also what the tests compare against in float64.
 In/out: tensors. Not here: attention (attention_core.py) and expert products (experts.py).
 """
 
@@ -43,7 +44,8 @@ def _is_bf16(tensor: Tensor) -> int:
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """float32 inside (float64 stays float64): in bfloat16 the mean of squares alone would lose the small rows."""
+    """float32 inside (float64 stays float64): in bfloat16 the mean of squares alone would lose the small
+    rows."""
     wide = x if x.dtype == torch.float64 else x.float()
     scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     return (scaled * weight.to(wide.dtype)).to(x.dtype)
@@ -61,9 +63,16 @@ class _RmsNorm(torch.autograd.Function):
         y = torch.empty(x.shape, dtype=x.dtype)
         inverse = torch.empty(rows, dtype=torch.float32)
         kernels().tenth_rms_forward(
-            _is_bf16(x), pointer(x), pointer(wide), pointer(y), pointer(inverse), ctypes.c_int64(rows),
-            ctypes.c_int64(cols), ctypes.c_int64(stride), ctypes.c_float(eps),
-        )  # fmt: skip
+            _is_bf16(x),
+            pointer(x),
+            pointer(wide),
+            pointer(y),
+            pointer(inverse),
+            ctypes.c_int64(rows),
+            ctypes.c_int64(cols),
+            ctypes.c_int64(stride),
+            ctypes.c_float(eps),
+        )
         ctx.save_for_backward(x, wide, inverse)
         ctx.weight_dtype = weight.dtype
         return y
@@ -76,10 +85,18 @@ class _RmsNorm(torch.autograd.Function):
         dx = torch.empty(x.shape, dtype=x.dtype)
         dweight = torch.empty(cols, dtype=torch.float32)
         kernels().tenth_rms_backward(
-            _is_bf16(x), pointer(x), pointer(weight), pointer(inverse), pointer(grad), pointer(dx), pointer(dweight),
-            ctypes.c_int64(x.numel() // cols), ctypes.c_int64(cols),
-            ctypes.c_int64(x.stride(-2) if x.dim() > 1 else cols), torch.get_num_threads(),
-        )  # fmt: skip
+            _is_bf16(x),
+            pointer(x),
+            pointer(weight),
+            pointer(inverse),
+            pointer(grad),
+            pointer(dx),
+            pointer(dweight),
+            ctypes.c_int64(x.numel() // cols),
+            ctypes.c_int64(cols),
+            ctypes.c_int64(x.stride(-2) if x.dim() > 1 else cols),
+            torch.get_num_threads(),
+        )
         return dx, dweight.to(ctx.weight_dtype), None
 
 
@@ -126,7 +143,11 @@ def swiglu_native(gate_up: Tensor) -> Tensor:
     cols = gate_up.shape[-1] // 2
     y = torch.empty(*gate_up.shape[:-1], cols, dtype=gate_up.dtype)
     kernels().tenth_swiglu_forward(
-        _is_bf16(gate_up), pointer(gate_up), pointer(y), ctypes.c_int64(y.numel() // max(cols, 1)), ctypes.c_int64(cols)
+        _is_bf16(gate_up),
+        pointer(gate_up),
+        pointer(y),
+        ctypes.c_int64(y.numel() // max(cols, 1)),
+        ctypes.c_int64(cols),
     )
     return y
 
@@ -137,9 +158,13 @@ def swiglu_grad_native(gate_up: Tensor, grad: Tensor) -> Tensor:
     cols = grad.shape[-1]
     dx = torch.empty_like(gate_up)
     kernels().tenth_swiglu_backward(
-        _is_bf16(gate_up), pointer(gate_up), pointer(grad), pointer(dx), ctypes.c_int64(grad.numel() // max(cols, 1)),
+        _is_bf16(gate_up),
+        pointer(gate_up),
+        pointer(grad),
+        pointer(dx),
+        ctypes.c_int64(grad.numel() // max(cols, 1)),
         ctypes.c_int64(cols),
-    )  # fmt: skip
+    )
     return dx
 
 
@@ -157,11 +182,13 @@ def cross_entropy_reference(logits: Tensor, targets: Tensor, weights: Tensor) ->
     return (F.cross_entropy(wide, targets, reduction="none") * weights).sum()
 
 
-def head_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, *, chunk_rows: int = 4096) -> Tensor:
+def head_cross_entropy(
+    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, *, chunk_rows: int = 4096
+) -> Tensor:
     """Weighted sum of next-token losses in nats without ever holding all logits.
 
-    hidden (N, D), head (V, D), targets (N,), weights (N,) -> scalar float32. Where gradients are wanted they are made
-    chunk by chunk in the forward pass, so a chunk's logits are the only ones alive.
+    hidden (N, D), head (V, D), targets (N,), weights (N,) -> scalar float32. Where gradients are wanted they
+    are made chunk by chunk in the forward pass, so a chunk's logits are the only ones alive.
     """
     if hidden.dtype == torch.float64:
         return cross_entropy_reference(hidden @ head.t(), targets, weights)
@@ -170,19 +197,21 @@ def head_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, weights: T
 
 class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk_rows: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk_rows: int
+    ) -> Tensor:
         wants_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         dhidden = torch.empty_like(hidden) if wants_grad else None
         dhead: Tensor | None = None
         for start in range(0, hidden.shape[0], chunk_rows):
             rows = slice(start, start + chunk_rows)
-            logits = F.linear(hidden[rows], head)                           # (n, V)
+            logits = F.linear(hidden[rows], head)  # (n, V)
             loss, grad = _row_losses(logits, targets[rows], weights[rows])
             total += loss
             if dhidden is not None:
                 torch.mm(grad, head, out=dhidden[rows])
-                part = torch.mm(grad.t(), hidden[rows])                     # (V, D)
+                part = torch.mm(grad.t(), hidden[rows])  # (V, D)
                 dhead = part if dhead is None else dhead.float().add_(part)  # one chunk needs no float32 sum
         if dhidden is not None:
             ctx.save_for_backward(dhidden, torch.zeros_like(head) if dhead is None else dhead.to(head.dtype))
@@ -192,7 +221,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         dhidden, dhead = ctx.saved_tensors
         scale = grads[0]
-        if scale.device.type == "cpu" and float(scale) == 1.0:              # the usual case: nothing to multiply
+        if scale.device.type == "cpu" and float(scale) == 1.0:  # the usual case: nothing to multiply
             return dhidden, dhead, None, None, None
         return dhidden * scale.to(dhidden.dtype), dhead * scale.to(dhead.dtype), None, None, None
 
@@ -204,9 +233,14 @@ def _row_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tenso
         loss = torch.empty(rows, dtype=torch.float32)
         targets, weights = targets.contiguous(), weights.float().contiguous()
         kernels().tenth_cross_entropy(
-            _is_bf16(logits), pointer(logits), pointer(targets), pointer(weights), pointer(loss), ctypes.c_int64(rows),
+            _is_bf16(logits),
+            pointer(logits),
+            pointer(targets),
+            pointer(weights),
+            pointer(loss),
+            ctypes.c_int64(rows),
             ctypes.c_int64(cols),
-        )  # fmt: skip
+        )
         return loss.sum(), logits
     logp = logits.float().log_softmax(-1)
     loss = -(logp.gather(1, targets[:, None]).squeeze(1) * weights).sum()

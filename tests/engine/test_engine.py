@@ -69,8 +69,8 @@ def test_a_request_gets_the_same_answer_alone_and_in_a_batch(network):
 
 
 @every_network
-@pytest.mark.parametrize("max_sequences", [1, 2, 3, 7, 1000])
-@pytest.mark.parametrize("stride", [1, 5, 32])
+@pytest.mark.parametrize("max_sequences", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 32])
 def test_waves_and_strides_change_nothing(network, max_sequences, stride):
     params = SamplingParams(max_new_tokens=16, n=2, stop_ids=(0, 3), seed=5)
     wanted = Engine(network).generate(PROMPTS, params)

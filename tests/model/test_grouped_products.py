@@ -40,7 +40,9 @@ def test_grouped_products_equal_a_loop_in_float64(sizes, hidden, width, dtype, t
         draw(len(sizes), 2 * width, hidden, seed=2, dtype=dtype) * hidden**-0.5,
         draw(len(sizes), hidden, width, seed=3, dtype=dtype) * width**-0.5,
     ]
-    assert experts._are_ours(inputs[0], inputs[2]) or dtype is torch.bfloat16  # a processor without bf16 products
+    assert (
+        experts._are_ours(inputs[0], inputs[2]) or dtype is torch.bfloat16
+    )  # a processor without bf16 products
     dispatch, upstream = plan_dispatch(expert_ids, num_experts=len(sizes)), draw(tokens, hidden, seed=4)
     found = outputs(run_experts, inputs, dispatch, upstream.to(dtype))
     wanted = outputs(experts_reference, [x.double() for x in inputs], dispatch, upstream.to(dtype).double())

@@ -34,7 +34,7 @@ def paper(layer, u, config):
     per_group = config.n_routed_experts // config.n_group
     marks = [biased[g * per_group : (g + 1) * per_group].topk(2).values.sum() for g in range(config.n_group)]
     is_open = set(torch.stack(marks).topk(config.topk_group).indices.tolist())
-    ranked = sorted(range(len(biased)), key=lambda i: -float(biased[i]))
+    ranked = sorted(range(len(biased)), key=lambda i: -biased[i].item())
     chosen = [i for i in ranked if i // per_group in is_open][: config.num_experts_per_tok]
     total = sum(scores[i] for i in chosen)
     routed = sum(
