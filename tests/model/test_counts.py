@@ -137,6 +137,7 @@ _GQA = GqaConfig(num_key_value_heads=2, head_dim=4)
 )
 def test_counts_equal_the_network_built_without_storage(choices):
     import torch
+
     from tenth.model.transformer import Transformer
 
     config = ModelConfig(
