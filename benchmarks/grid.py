@@ -52,10 +52,13 @@ def scan(
     grid: Iterable[Mapping[str, Any]],
     *,
     steps: int,
-    again: int = 3,
+    again: int = 2,
     tell: Callable[[str], None] = print,
 ) -> list[Trial]:
-    """Every setting with kept memory, the `again` best once more without; best first, failures last."""
+    """Every setting with kept memory; the `again` best also compiled, the best of all without kept memory too.
+
+    Compiling takes a minute per setting, so it is tried where it could win. Best first, failures last.
+    """
     trials = []
 
     def attempt(options: Mapping[str, Any], *, keeps_memory: bool) -> None:
@@ -68,6 +71,9 @@ def scan(
     for options in grid:
         attempt(options, keeps_memory=True)
     for best in ranked(trials)[:again]:
+        if best.seconds is not None:
+            attempt({**best.options, "is_compiled": True}, keeps_memory=True)
+    for best in ranked(trials)[:1]:
         if best.seconds is not None:
             attempt(best.options, keeps_memory=False)
     return ranked(trials)
