@@ -55,7 +55,7 @@ def scan(
     again: int = 2,
     tell: Callable[[str], None] = print,
 ) -> list[Trial]:
-    """Every setting with kept memory; the `again` best also compiled, the best of all without kept memory too.
+    """Every setting with kept memory; the `again` best also compiled, the very best without kept memory too.
 
     Compiling takes a minute per setting, so it is tried where it could win. Best first, failures last.
     """
