@@ -25,6 +25,7 @@ RECIPE = Path(__file__).parents[2] / "recipes/tiny/smoke.toml"
 
 
 def run(runs_dir: str, point: str | None, overrides: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit an ignored Ctrl-C
     torch.set_num_threads(1)
     tenth.pipeline.machine.measure_peak = lambda _: 1e11  # seconds of matrix products that change no result
     sinks = [Assassin(Point(**json.loads(point)))] if point else []
