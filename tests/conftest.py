@@ -21,3 +21,5 @@ def _known_seeds() -> None:
     except ImportError:  # the torch-free rooms can be tested without it
         return
     torch.manual_seed(0)
+    # A command that ran in this process earlier may have asked for less than float32.
+    torch.set_float32_matmul_precision("highest")

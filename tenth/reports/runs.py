@@ -256,8 +256,8 @@ def read_rollouts(path: Path) -> list[Rollout]:
     """The rollouts of one step; a last line cut by a kill is left out."""
     try:
         return [Rollout.from_dict(row) for row in read_metrics(path)]
-    except TypeError as error:
-        raise DataError(f"{path}: a row is not a rollout ({error}); delete the file to go on.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error} Delete the file to go on.") from error
 
 
 def _read_stages(path: Path) -> list[Stage]:

@@ -44,22 +44,3 @@ def test_a_thread_count_that_the_user_chose_is_kept():
 def test_where_the_allocator_has_no_such_setting_nothing_breaks():
     code = REPORT.replace("before =", "process.ctypes.CDLL = lambda name: object()\nbefore =")
     assert in_child(code)["first"]["keeps_memory"] is False
-
-
-def test_freed_memory_is_used_again_and_not_handed_back():
-    """Page faults of the second of two equal large blocks: none worth naming, where it was kept."""
-    code = """
-import json, resource, torch
-from tenth.native.process import tune_process
-kept = tune_process().keeps_memory
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = torch.ones(64 << 18)   # 64 MiB
-    del block
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(json.dumps({"kept": kept, "faults": min(faults() for _ in range(3))}))
-"""
-    said = in_child(code)
-    if said["kept"]:
-        assert said["faults"] < 1000  # 64 MiB are 16,384 pages

@@ -126,5 +126,5 @@ def test_rollouts_come_back_as_records(whole_run: Path):
 def test_a_row_that_is_no_rollout_is_one_sentence(tmp_path: Path):
     path = tmp_path / "000000.jsonl"
     path.write_text('{"problem": 1}\n')
-    with pytest.raises(DataError, match="a row is not a rollout"):
+    with pytest.raises(DataError, match="a row is no Rollout"):
         read_rollouts(path)
