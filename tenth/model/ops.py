@@ -58,7 +58,8 @@ class _RmsNorm(torch.autograd.Function):
         rows = x.numel() // cols
         if not (x.stride(-1) == 1 and _rows_are_regular(x)):
             x = x.contiguous()
-        stride = x.stride(-2) if x.dim() > 1 else cols
+        # By contiguity first: a dimension of size 1 may carry any stride.
+        stride = cols if x.is_contiguous() else x.stride(-2)
         wide = weight.float()
         y = torch.empty(x.shape, dtype=x.dtype)
         inverse = torch.empty(rows, dtype=torch.float32)
@@ -74,7 +75,7 @@ class _RmsNorm(torch.autograd.Function):
             ctypes.c_float(eps),
         )
         ctx.save_for_backward(x, wide, inverse)
-        ctx.weight_dtype = weight.dtype
+        ctx.weight_dtype, ctx.stride = weight.dtype, stride
         return y
 
     @staticmethod
@@ -94,7 +95,7 @@ class _RmsNorm(torch.autograd.Function):
             pointer(dweight),
             ctypes.c_int64(x.numel() // cols),
             ctypes.c_int64(cols),
-            ctypes.c_int64(x.stride(-2) if x.dim() > 1 else cols),
+            ctypes.c_int64(ctx.stride),
             torch.get_num_threads(),
         )
         return dx, dweight.to(ctx.weight_dtype), None

@@ -190,3 +190,9 @@ def test_float64_stays_float64():
     assert rms_norm(x, torch.ones(8, dtype=torch.float64), EPS).dtype == torch.float64
     assert swiglu(x).dtype == torch.float64
     assert head_cross_entropy(x, x, torch.tensor([0, 1, 2]), torch.ones(3).double()).dtype == torch.float64
+
+
+def test_rms_norm_reads_nothing_but_its_rows_whatever_stride_a_dimension_of_one_carries():
+    x = torch.randn(1, 6, 16).transpose(0, 1)  # (6, 1, 16), the middle stride is that of another row
+    weight = torch.rand(16)
+    torch.testing.assert_close(rms_norm(x, weight, 1e-6), rms_norm_reference(x, weight, 1e-6))
