@@ -25,4 +25,4 @@ def test_with_tenth_native_0_training_packing_and_sampling_give_the_same_numbers
     for name in ("deepseek", "qwen"):
         assert plain[name]["tokens"] == native[name]["tokens"]
         for number in ("loss", "gradients", "packed"):
-            assert plain[name][number] == pytest.approx(native[name][number], rel=2e-4, abs=1e-4)
+            assert plain[name][number] == pytest.approx(native[name][number], rel=2e-4, abs=2e-5)
