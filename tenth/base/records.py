@@ -28,6 +28,7 @@ class Finish(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     ABORTED = "aborted"
+    ERROR = "error"
 
 
 class Record:
