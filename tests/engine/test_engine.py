@@ -148,11 +148,13 @@ def test_answers_follow_the_models_distribution():
     # 4000 samples of one token: chi-square against the softmax the model itself gives
     network = NETWORKS["deepseek"]
     params = SamplingParams(max_new_tokens=1, n=1000, temperature=1.3)
-    group = sum(Engine(network).generate(4 * PROMPTS[2:3], params), [])
+    groups = Engine(network).generate(4 * PROMPTS[2:3], params)
     with torch.no_grad():
         logits = network.logits(network(torch.tensor(PROMPTS[2:3])))[0, -1]
     p = (logits / 1.3).softmax(-1)
-    counts = torch.bincount(torch.tensor([g.ids[0] for g in group]), minlength=VOCABULARY).double()
+    counts = torch.bincount(
+        torch.tensor([g.ids[0] for group in groups for g in group]), minlength=VOCABULARY
+    ).double()
     is_common = p * 4000 >= 5
     expected, found = p[is_common] * 4000, counts[is_common]
     chi_square = float(((found - expected).square() / expected).sum())
