@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tenth.model.config import MoeConfig
 from tenth.model.experts import plan_dispatch, run_experts
 from tenth.model.mlp import SwiGLU
+from tenth.model.quantized import QuantizedExperts
 from tenth.model.router import Router, sequence_balance_loss
 
 
@@ -31,6 +32,8 @@ class MoE(nn.Module):
         self.config = config
         width = config.moe_intermediate_size
         self.router = Router(hidden, config)
+        self.gate_up: Tensor | QuantizedExperts
+        self.down: Tensor | QuantizedExperts
         self.gate_up = nn.Parameter(torch.empty(config.n_routed_experts, 2 * width, hidden))
         self.down = nn.Parameter(torch.empty(config.n_routed_experts, hidden, width))
         self.shared = SwiGLU(hidden, config.n_shared_experts * width) if config.n_shared_experts else None
@@ -42,7 +45,8 @@ class MoE(nn.Module):
         flat = x.flatten(0, -2)  # (N, D)
         routing = self.router(flat)
         dispatch = plan_dispatch(routing.expert_ids, num_experts=self.config.n_routed_experts)
-        out = run_experts(flat, routing.weights, dispatch, self.gate_up, self.down)  # (N, D)
+        gate_up, down = _dense(self.gate_up, flat.dtype), _dense(self.down, flat.dtype)
+        out = run_experts(flat, routing.weights, dispatch, gate_up, down)  # (N, D)
         if self.shared is not None:
             out = out + self.shared(flat)
         if not measure:
@@ -54,3 +58,7 @@ class MoE(nn.Module):
         scores = routing.scores.view(*x.shape[:-1], -1)  # (B, T, E)
         loss = sequence_balance_loss(scores, token_mask, config=self.config)
         return out.view(x.shape), Balance(counts=counts, loss=loss)
+
+
+def _dense(weight: Tensor | QuantizedExperts, dtype: torch.dtype) -> Tensor:
+    return weight.dequantised().to(dtype) if isinstance(weight, QuantizedExperts) else weight

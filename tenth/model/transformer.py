@@ -22,6 +22,7 @@ from tenth.model.config import ModelConfig
 from tenth.model.moe import Balance, MoE
 from tenth.model.mtp import MtpModule
 from tenth.model.norm import RMSNorm
+from tenth.model.quantized import QuantizedMatrix
 from tenth.model.rope import active_yarn, rope_tables
 from tenth.model.router import Router
 
@@ -144,6 +145,8 @@ class Transformer(nn.Module):
     def to_compute_dtype(self, dtype: torch.dtype) -> "Transformer":
         """Matrices in `dtype`; norms and routers stay float32 (DeepSeek-V3 section 3.3 keeps both wide)."""
         for module in self.modules():
+            if isinstance(module, QuantizedMatrix):
+                module.dtype = dtype
             if not isinstance(module, RMSNorm | Router):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.to(dtype)
