@@ -31,6 +31,8 @@ class Tokenizer:
         self.vocab_size: int = model.get_vocab_size(with_added_tokens=True)
         self.bos_id, self.eos_id = self.id_of(BOS), self.id_of(EOS)
         self.pad_id = self.eos_id
+        # Tokens are then spelled in the byte alphabet, and the bytes of a text are those of its ids.
+        self.is_byte_level = isinstance(model.decoder, tokenizers.decoders.ByteLevel)
 
     def encode(self, text: str, *, trust: Trust = Trust.ALL) -> list[int]:
         """Ids of a text; the special strings that `trust` admits become single ids. Adds no bos or eos."""
@@ -56,6 +58,13 @@ class Tokenizer:
         if token_id is None:
             raise ConfigError(f"the tokenizer has no token '{token}'; train it again with `train_bpe`.")
         return token_id
+
+    def token_of(self, token_id: int) -> str | None:
+        """How the vocabulary spells an id; None where `decode` shows nothing: bos, eos, unknown ids."""
+        if token_id in (self.bos_id, self.eos_id):
+            return None
+        token: str | None = self._views[Trust.ALL].id_to_token(token_id)
+        return token
 
     def fingerprint(self) -> str:
         """Sixteen hex digits: equal exactly when two tokenizers are the same."""
