@@ -28,3 +28,7 @@ class RunError(TenthError):
 
 class VerifierError(TenthError):
     """A verifier that failed or ran past its deadline; never the same as a wrong answer."""
+
+
+class QueueFull(TenthError):  # noqa: N818  as queue.Full: a state, and one may try again
+    """More requests are waiting than the engine was told to hold."""
