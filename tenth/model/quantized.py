@@ -75,10 +75,15 @@ class QuantizedLinear(QuantizedMatrix):
     """In place of nn.Linear. x (..., K) -> (..., N)"""
 
     def __init__(
-        self, *shape: int, bits: int, group: int, dtype: torch.dtype = torch.float32, bias: bool = False
+        self,
+        *shape: int,
+        bits: int,
+        group: int,
+        dtype: torch.dtype = torch.float32,
+        bias: nn.Parameter | None = None,
     ) -> None:
         super().__init__(*shape, bits=bits, group=group, dtype=dtype)
-        self.bias = nn.Parameter(torch.zeros(shape[0], dtype=dtype)) if bias else None
+        self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.dequantised().to(x.dtype), self.bias)
