@@ -1,7 +1,7 @@
 """Grouped-query attention: the dense Qwen2 and Llama shapes (arXiv:2305.13245).
 
 Query, key and value rows are one product. Rotation is half-split, as Hugging Face stores these families.
-In:  (B, T, D) or, when decoding, (R, D) with a cache.  Out: the same shape.
+In:  (B, T, D) or, when decoding, (N, D) with a cache.  Out: the same shape.
 Not here: scores and softmax (attention_core.py, cache.py).
 """
 
@@ -23,14 +23,13 @@ class Sequence:
     cos: Tensor  # (B or 1, T, rope / 2) float32
     sin: Tensor
     starts: Tensor | None  # (B, T) int32 first key a query may see; None: 0
-    cache: KVCache | None = None  # set while an engine reads prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Where the tokens of a decode step stand: one token for each of R sequences."""
+    """Where the N tokens of a decode step stand, whichever sequences they belong to."""
 
-    cos: Tensor  # (R, rope / 2) float32
+    cos: Tensor  # (N, rope / 2) float32
     sin: Tensor
     cache: KVCache
 
@@ -55,25 +54,16 @@ class GroupedQueryAttention(nn.Module):
 
     def forward(self, x: Tensor, sequence: Sequence) -> Tensor:
         q, k, v = self._split(x)  # (B, T, H|G|G, head_dim)
-        if sequence.cache is not None:
-            rotated = apply_rope(k, sequence.cos, sequence.sin)
-            sequence.cache.store_prompt(self.layer_id, _entry(rotated, v))
         out = causal_attention(
             q, k[..., :0], k, v, sequence.cos, sequence.sin, scale=self.scale, starts=sequence.starts
         )  # (B, T, H, head_dim)
         return self.o(out.flatten(-2))
 
     def decode(self, x: Tensor, step: Step) -> Tensor:
-        """One token per sequence. (R, D) -> (R, D)"""
-        q, k, v = (part.unsqueeze(1) for part in self._split(x))  # (R, 1, H|G|G, head_dim)
-        cos, sin = step.cos[:, None], step.sin[:, None]  # (R, 1, rope / 2)
-        q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
-        cached = step.cache.store_token(self.layer_id, _entry(k, v)[:, 0])
-        entries = cached.buffer.unflatten(-1, (2 * self.kv_heads, self.head_dim))  # (S, P, 2G, head_dim)
-        keys, values = entries.split(self.kv_heads, dim=2)
-        return self.o(decode_attention(q[:, 0], keys, values, cached, scale=self.scale).flatten(-2))
-
-
-def _entry(k: Tensor, v: Tensor) -> Tensor:
-    """(B, T, G, head_dim) twice -> one cache row per position (B, T, 2 * G * head_dim)"""
-    return torch.cat((k, v), dim=-2).flatten(-2)
+        """Tokens over a cache. (N, D) -> (N, D)"""
+        q, k, v = self._split(x)  # (N, H|G|G, head_dim)
+        q, k = apply_rope(q, step.cos, step.sin), apply_rope(k, step.cos, step.sin)
+        cached = step.cache.store_token(self.layer_id, torch.cat((k, v), dim=-2).flatten(-2))
+        entries = cached.buffer.unflatten(-1, (2 * self.kv_heads, self.head_dim))
+        keys, values = entries.split(self.kv_heads, dim=2)  # (C, b, G, head_dim)
+        return self.o(decode_attention(q, keys, values, cached, scale=self.scale).flatten(-2))

@@ -44,6 +44,6 @@ class Block(nn.Module):
         return self._feed_forward(x, token_mask=token_mask, measure=measure)
 
     def decode(self, x: Tensor, step: Step) -> Tensor:
-        """(R, D) -> (R, D), one token per sequence."""
+        """(N, D) -> (N, D), tokens over a cache."""
         x = x + self.attention.decode(self.attention_norm(x), step)
         return self._feed_forward(x, token_mask=None, measure=False)[0]

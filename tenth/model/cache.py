@@ -1,82 +1,83 @@
-"""What attention asks of a cache: keep each position's entry, hand back where a sequence's entries lie.
+"""What attention asks of a cache: keep the new tokens' entries, hand back where each sequence's entries lie.
 
 Why: the network must not know whether entries are paged, shared or quantised; an engine must not know what
 an entry means. An entry is one row per position and layer: [latent, rotated key] for MLA, [keys, values] for
-GQA.
-Not here: any implementation (engine/kv_cache.py).
+GQA. One form serves prompts, chunks of prompts and single tokens: a token attends to the positions of its own
+sequence up to its own.
+Not here: any implementation (engine/paged_cache.py).
 """
 
-import ctypes
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tenth.model.ops import is_native, kernels, pointer
+from tenth.model.config import ModelConfig
 
-# Shapes: S slots, P positions, W entry width, R sequences decoding one token, H heads, G kv heads
+# Shapes: N tokens of S sequences, T of them per sequence, W entry width, C blocks of b positions in the
+# cache, B blocks and P positions per sequence, H heads, G kv heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Sequences that bring equally many tokens, so that one product serves them."""
+
+    sequences: Tensor  # (S',) int64 rows of the tables
+    tokens: Tensor  # (S', T) int64 which of the N tokens are theirs, oldest first
+    num_blocks: int  # that the longest of them fills
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """The entries of one layer for R sequences."""
+    """The entries of one layer, and which of them each of N tokens may attend to."""
 
-    buffer: Tensor  # (S, P, W)
-    slots: Tensor  # (R,) int64 slot of each sequence
-    lengths: Tensor  # (R,) int64 positions filled, the newest included
+    buffer: Tensor  # (C, b, W)
+    tables: Tensor  # (S, B) int32: its blocks of b positions, in order
+    ends: Tensor  # (N,) int64 how many positions a token sees: its own and all before
+    firsts: Tensor | None  # (S,) int64 first position that is seen; None: 0
+    rows: tuple[Rows, ...]  # every token once
 
 
 class KVCache(Protocol):
-    """Two verbs, one for prompts and one for single tokens."""
-
-    def store_prompt(self, layer_id: int, entries: Tensor) -> None:
-        """Keep the entries (B, T, W) of the prompts being read."""
+    """One verb."""
 
     def store_token(self, layer_id: int, entries: Tensor) -> Cached:
-        """Keep one new entry (R, W) per sequence and return everything they may attend to."""
+        """Keep the entries (N, W) of the tokens in hand and return what they may attend to."""
 
 
-class _Decode(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            *("rows", "heads", "kv_heads", "key", "value"),
-            *("k_slot", "k_time", "k_head", "v_slot", "v_time", "v_head"),
-        )
-    ] + [("scale", ctypes.c_float)]
+def entry_width(config: ModelConfig) -> int:
+    """Numbers kept per position and layer: the latent and the rotary key, or keys and values."""
+    return sum(entry_parts(config))
+
+
+def entry_parts(config: ModelConfig) -> list[int]:
+    """The widths of an entry's parts: latent and rotary key, or heads of keys and then of values."""
+    if config.mla:
+        return [config.mla.kv_lora_rank, config.mla.qk_rope_head_dim]
+    assert config.gqa is not None
+    return [config.gqa.head_dim] * (2 * config.gqa.num_key_value_heads)
 
 
 def decode_attention(q: Tensor, keys: Tensor, values: Tensor, cached: Cached, *, scale: float) -> Tensor:
-    """One query per sequence over its cache.
+    """Every token over its sequence's entries; softmax in float32 at least.
 
-    q (R, H, Dk), keys (S, P, G, Dk), values (S, P, G, Dv) -> (R, H, Dv)
+    q (N, H, Dk), keys (C, b, G, Dk), values (C, b, G, Dv) -> (N, H, Dv)
     """
-    if not is_native(q, keys) or q.dtype != keys.dtype:
-        return decode_attention_reference(q, keys, values, cached, scale=scale)
-    q = q.contiguous()
-    rows, heads, width = q.shape
-    out = torch.empty(rows, heads, values.shape[-1], dtype=q.dtype)
-    shape = _Decode(
-        rows, heads, keys.shape[2], width, values.shape[-1], *keys.stride()[:3], *values.stride()[:3], scale
-    )
-    kernels().tenth_decode_attention(
-        int(q.dtype == torch.bfloat16), ctypes.byref(shape), pointer(q), pointer(keys), pointer(values),
-        pointer(cached.slots), pointer(cached.lengths), pointer(out),
-    )  # fmt: skip
+    out = q.new_empty(*q.shape[:2], values.shape[-1])
+    for rows in cached.rows:
+        tables = cached.tables[rows.sequences, : rows.num_blocks]  # (S', B)
+        k, v = keys[tables].flatten(1, 2), values[tables].flatten(1, 2)  # (S', P, G, Dk | Dv)
+        ends = cached.ends[rows.tokens]  # (S', T)
+        position = torch.arange(k.shape[1], device=q.device)
+        is_seen = position < ends[..., None]  # (S', T, P)
+        if cached.firsts is not None:
+            is_seen &= position >= cached.firsts[rows.sequences, None, None]
+        # A block may hold what another sequence left past this one's end, and 0 * NaN is NaN.
+        v = v.masked_fill(~(position < ends[:, -1:])[:, :, None, None], 0)
+        heads = q[rows.tokens].unflatten(2, (k.shape[2], -1))  # (S', T, G, H / G, Dk)
+        scores = torch.einsum("stghd,spgd->sghtp", heads, k) * scale
+        scores = scores if scores.dtype == torch.float64 else scores.float()
+        weights = scores.masked_fill(~is_seen[:, None, None], -torch.inf).softmax(-1).to(v.dtype)
+        out[rows.tokens] = torch.einsum("sghtp,spgd->stghd", weights, v).flatten(2, 3)
     return out
-
-
-def decode_attention_reference(
-    q: Tensor, keys: Tensor, values: Tensor, cached: Cached, *, scale: float
-) -> Tensor:
-    """The obvious form: gather, mask, softmax in float32 at least."""
-    longest = int(cached.lengths.max())
-    group = q.shape[1] // keys.shape[2]
-    k = keys[cached.slots, :longest].repeat_interleave(group, 2)  # (R, P, H, Dk)
-    v = values[cached.slots, :longest].repeat_interleave(group, 2)  # (R, P, H, Dv)
-    scores = torch.einsum("rhd,rphd->rhp", q, k) * scale  # (R, H, P)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
-    is_past = torch.arange(longest, device=q.device) < cached.lengths[:, None]  # (R, P)
-    weights = scores.masked_fill(~is_past[:, None], -torch.inf).softmax(-1).to(v.dtype)
-    return torch.einsum("rhp,rphd->rhd", weights, v)

@@ -10,7 +10,6 @@ W_UQ, W_QR -> `q_b`; W_UK, W_UV -> rows of `kv_b`, per head nope then value; W_O
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tenth.model.attention import Sequence, Step
@@ -20,7 +19,7 @@ from tenth.model.config import ModelConfig
 from tenth.model.norm import RMSNorm
 from tenth.model.rope import apply_rope, softmax_scale
 
-# Shapes: B batch, T time, H heads, D hidden, R sequences decoding;
+# Shapes: B batch, T time, H heads, D hidden, N tokens of any sequences;
 # widths: q latent, kv latent, nope, rope, value
 
 
@@ -58,9 +57,6 @@ class LatentAttention(nn.Module):
         mla = self.mla
         q, latent, k_rope = self._project(x)
         k_rope = k_rope.unsqueeze(-2)  # (B, T, 1, rope)
-        if sequence.cache is not None:
-            rotated = apply_rope(k_rope, sequence.cos, sequence.sin).squeeze(-2)
-            sequence.cache.store_prompt(self.layer_id, torch.cat((latent, rotated), -1))
         kv = self.kv_b(latent).unflatten(-1, (self.heads, -1))  # (B, T, H, nope + value)
         k_nope, v = kv.split([mla.qk_nope_head_dim, mla.v_head_dim], dim=-1)
         out = causal_attention(
@@ -69,20 +65,19 @@ class LatentAttention(nn.Module):
         return self.o(out.flatten(-2))
 
     def decode(self, x: Tensor, step: Step) -> Tensor:
-        """Absorbed form, one token per sequence. (R, D) -> (R, D)"""
+        """Absorbed form, tokens over a cache. (N, D) -> (N, D)"""
         mla = self.mla
-        q, latent, k_rope = self._project(x)  # (R, H, nope + rope), ...
-        cos, sin = step.cos[:, None], step.sin[:, None]  # (R, 1, rope / 2)
-        k_rope = apply_rope(k_rope[:, None, None], cos, sin)[:, 0, 0]  # (R, rope)
+        q, latent, k_rope = self._project(x)  # (N, H, nope + rope), (N, kv), (N, rope)
+        k_rope = apply_rope(k_rope.unsqueeze(1), step.cos, step.sin).squeeze(1)
         q_nope, q_rope = q.split([mla.qk_nope_head_dim, mla.qk_rope_head_dim], dim=-1)
-        q_rope = apply_rope(q_rope[:, None], cos, sin)[:, 0]  # (R, H, rope)
+        q_rope = apply_rope(q_rope, step.cos, step.sin)  # (N, H, rope)
         w_up = self.kv_b.weight.view(self.heads, -1, mla.kv_lora_rank)  # (H, nope + value, kv)
         w_uk, w_uv = w_up.split([mla.qk_nope_head_dim, mla.v_head_dim], dim=1)
-        q_latent = torch.bmm(q_nope.transpose(0, 1), w_uk).transpose(0, 1)  # (R, H, kv)
+        q_latent = torch.bmm(q_nope.transpose(0, 1), w_uk).transpose(0, 1)  # (N, H, kv)
         cached = step.cache.store_token(self.layer_id, torch.cat((latent, k_rope), -1))
-        entries = cached.buffer.unsqueeze(2)  # (S, P, 1, kv + rope)
-        query = torch.cat((q_latent, q_rope), -1)  # (R, H, kv + rope)
-        values = entries[..., : mla.kv_lora_rank]  # (S, P, 1, kv)
-        context = decode_attention(query, entries, values, cached, scale=self.scale)  # (R, H, kv)
-        out = torch.bmm(context.transpose(0, 1), w_uv.transpose(1, 2)).transpose(0, 1)  # (R, H, value)
-        return F.linear(out.flatten(-2), self.o.weight)
+        entries = cached.buffer.unsqueeze(2)  # (C, b, 1, kv + rope)
+        query = torch.cat((q_latent, q_rope), -1)  # (N, H, kv + rope)
+        values = entries[..., : mla.kv_lora_rank]  # (C, b, 1, kv)
+        context = decode_attention(query, entries, values, cached, scale=self.scale)  # (N, H, kv)
+        out = torch.bmm(context.transpose(0, 1), w_uv.transpose(1, 2)).transpose(0, 1)  # (N, H, value)
+        return self.o(out.flatten(-2))

@@ -2,7 +2,7 @@
 
 In:  token ids.  Out: hidden states after the final norm; `logits` turns them into vocabulary scores.
 Three passes over the same weights: `forward` (whole sequences), `forward_training` (the same plus balance
-statistics and MTP hiddens), `decode` (one token per sequence over a cache). Trainer and sampler cannot
+statistics and MTP hiddens), `decode` (any tokens whose pasts lie in a cache). Trainer and sampler cannot
 disagree about the function.
 Not here: losses, sampling, devices.
 """
@@ -26,7 +26,7 @@ from tenth.model.quantized import QuantizedMatrix
 from tenth.model.rope import active_yarn, rope_tables
 from tenth.model.router import Router
 
-# Shapes: B batch, T time, D hidden, V vocabulary, R sequences decoding, L expert layers, E experts
+# Shapes: B batch, T time, D hidden, V vocabulary, N tokens of any sequences, L expert layers, E experts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,6 @@ class Transformer(nn.Module):
         *,
         positions: Tensor | None,
         segment_ids: Tensor | None,
-        cache: KVCache | None = None,
     ) -> Sequence:
         starts = None if segment_ids is None else segment_starts(segment_ids)
         if positions is None and starts is not None:
@@ -87,8 +86,8 @@ class Transformer(nn.Module):
                     f"model '{self.config.name}': {time} tokens in a row, but max_position_embeddings = "
                     f"{limit}; shorten the sequences or build the model with a longer context."
                 )
-            return Sequence(cos=self.cos[None, :time], sin=self.sin[None, :time], starts=starts, cache=cache)
-        return Sequence(cos=self.cos[positions], sin=self.sin[positions], starts=starts, cache=cache)
+            return Sequence(cos=self.cos[None, :time], sin=self.sin[None, :time], starts=starts)
+        return Sequence(cos=self.cos[positions], sin=self.sin[positions], starts=starts)
 
     def forward(
         self,
@@ -97,14 +96,13 @@ class Transformer(nn.Module):
         positions: Tensor | None = None,
         segment_ids: Tensor | None = None,
         token_mask: Tensor | None = None,
-        cache: KVCache | None = None,
     ) -> Tensor:
         """Hidden states of whole sequences. ids (B, T) -> (B, T, D)
 
         segment_ids (B, T): tokens see only their own contiguous segment (packed answers, padding anywhere).
         positions (B, T): given only where they are not simply the distance from the segment's start.
         """
-        sequence = self._sequence(ids, positions=positions, segment_ids=segment_ids, cache=cache)
+        sequence = self._sequence(ids, positions=positions, segment_ids=segment_ids)
         x = self.embed(ids)
         for layer in self.layers:
             x, _ = layer(x, sequence, token_mask=token_mask)
@@ -131,12 +129,22 @@ class Transformer(nn.Module):
         return TrainingOutput(hidden=hidden, mtp_hidden=tuple(mtp_hidden), balances=tuple(balances))
 
     def decode(self, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
-        """Hidden state of one new token per sequence. ids (R,), positions (R,) -> (R, D)"""
+        """Hidden states of tokens whose pasts lie in a cache: whole prompts, chunks, single tokens, of any
+        sequences. ids (N,), positions (N,) -> (N, D)"""
         step = Step(cos=self.cos[positions], sin=self.sin[positions], cache=cache)
         x = self.embed(ids)
         for layer in self.layers:
             x = cast(Block, layer).decode(x, step)
         return self.norm(x)
+
+    def decode_mtp(self, ids: Tensor, positions: Tensor, hidden: Tensor, cache: KVCache) -> Tensor:
+        """What the first MTP module makes of tokens and the hidden states (N, D) one position before them.
+
+        It predicts the token that follows each. The cache keeps its entries as those of the layer after the
+        main ones, at the position of the token: one further than in training, which rotation cannot tell.
+        """
+        step = Step(cos=self.cos[positions], sin=self.sin[positions], cache=cache)
+        return cast(MtpModule, self.mtp[0]).decode(hidden, self.embed(ids), step)
 
     def routers(self) -> list[Router]:
         """Every router, main layers first, in the order of `TrainingOutput.balances`."""

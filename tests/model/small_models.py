@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from tenth.model.cache import Cached
+from tenth.model.cache import Cached, Rows
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 from tenth.model.transformer import Transformer, initialise
 
@@ -79,41 +79,54 @@ def random_ids(*shape: int, vocabulary: int = 40, seed: int = 1) -> Tensor:
     return torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(seed))
 
 
+BLOCK = 8  # positions per block
+
+
 class PlainCache:
-    """Slot r belongs to sequence r; prompts are stored from position 0, tokens one after the other."""
+    """Every sequence lies in a row of blocks of its own; all sequences bring equally many tokens per step."""
 
-    def __init__(self, *, layers: int, sequences: int, positions: int, filled: int = 0) -> None:
+    def __init__(self, *, layers: int, sequences: int, positions: int) -> None:
         self.layers: list[Tensor | None] = [None] * layers
-        self.shape = (sequences, positions)
-        self.filled = filled
+        self.tables = torch.arange(sequences * (positions // BLOCK + 1)).view(sequences, -1)  # (S, B)
+        self.ends = torch.empty(0, dtype=torch.int64)
 
-    def _layer(self, layer_id: int, entries: Tensor) -> Tensor:
-        found = self.layers[layer_id]
-        if found is None:  # 9: whatever is read before it was written shows
-            found = torch.full((*self.shape, entries.shape[-1]), 9.0, dtype=entries.dtype)
-            self.layers[layer_id] = found
-        return found
-
-    def store_prompt(self, layer_id: int, entries: Tensor) -> None:
-        self._layer(layer_id, entries)[:, : entries.shape[1]] = entries
+    def step(self, positions: Tensor) -> None:
+        """The next entries are for these positions (S, T) of the sequences."""
+        self.positions = positions
 
     def store_token(self, layer_id: int, entries: Tensor) -> Cached:
-        layer = self._layer(layer_id, entries)
-        layer[:, self.filled] = entries
-        sequences = self.shape[0]
-        return Cached(
-            buffer=layer, slots=torch.arange(sequences), lengths=torch.full((sequences,), self.filled + 1)
+        sequences, tokens = self.positions.shape
+        if self.layers[layer_id] is None:  # 9: whatever is read before it was written shows
+            shape = (self.tables.numel(), BLOCK, entries.shape[-1])
+            self.layers[layer_id] = torch.full(shape, 9.0, dtype=entries.dtype)
+        layer = self.layers[layer_id]
+        for sequence in range(sequences):
+            for token, position in enumerate(self.positions[sequence].tolist()):
+                block = self.tables[sequence, position // BLOCK]
+                layer[block, position % BLOCK] = entries[sequence * tokens + token]
+        rows = Rows(
+            sequences=torch.arange(sequences),
+            tokens=torch.arange(sequences * tokens).view(sequences, tokens),
+            num_blocks=self.tables.shape[1],
         )
+        ends = self.positions.flatten() + 1
+        return Cached(buffer=layer, tables=self.tables, ends=ends, firsts=None, rows=(rows,))
 
 
 @torch.no_grad()
 def decode_all(network: Transformer, ids: Tensor, *, prompt: int = 0) -> Tensor:
     """Hidden states of ids (B, T): the first `prompt` tokens read at once, the others one by one."""
     sequences, time = ids.shape
-    cache = PlainCache(layers=len(network.layers), sequences=sequences, positions=time + 3)
-    hidden = [network(ids[:, :prompt], cache=cache)] if prompt else []
-    for position in range(prompt, time):
-        cache.filled = position
-        where = torch.full((sequences,), position)
-        hidden.append(network.decode(ids[:, position], where, cache)[:, None])
+    cache = PlainCache(layers=len(network.layers), sequences=sequences, positions=time)
+    hidden = []
+    for part in parts_of(time, prompt):
+        positions = torch.tensor([part] * sequences)
+        cache.step(positions)
+        found = network.decode(ids[:, part].flatten(), positions.flatten(), cache)
+        hidden.append(found.unflatten(0, (sequences, -1)))
     return torch.cat(hidden, 1)
+
+
+def parts_of(time: int, prompt: int) -> list[list[int]]:
+    """Positions that are read together: the prompt, then one by one."""
+    return [list(range(prompt))] * bool(prompt) + [[position] for position in range(prompt, time)]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from small_models import QWEN, PlainCache
+from small_models import QWEN, PlainCache, parts_of
 from twins import distance, draw
 
 from tenth.model.attention import GroupedQueryAttention, Sequence, Step
@@ -71,16 +71,13 @@ def test_decoding_equals_the_whole_pass(config, dtype, tolerance, prompt):
     layer = build_layer(config, dtype)
     x = draw(BATCH, TIME, config.hidden_size).to(dtype)
     cos, sin = tables(config, dtype)
-    cache = PlainCache(layers=1, sequences=BATCH, positions=TIME + 5)
+    cache = PlainCache(layers=1, sequences=BATCH, positions=TIME)
     outs = []
     with torch.no_grad():
-        if prompt:
-            sequence = Sequence(cos=cos[:, :prompt], sin=sin[:, :prompt], starts=None, cache=cache)
-            outs.append(layer(x[:, :prompt], sequence))
-        for t in range(prompt, TIME):
-            cache.filled = t
-            step = Step(cos=cos[0, t].expand(BATCH, -1), sin=sin[0, t].expand(BATCH, -1), cache=cache)
-            outs.append(layer.decode(x[:, t], step)[:, None])
+        for part in parts_of(TIME, prompt):
+            cache.step(torch.tensor([part] * BATCH))
+            step = Step(cos=cos[0, part].repeat(BATCH, 1), sin=sin[0, part].repeat(BATCH, 1), cache=cache)
+            outs.append(layer.decode(x[:, part].flatten(0, 1), step).unflatten(0, (BATCH, -1)))
         assert distance(torch.cat(outs, 1), run_whole(layer, x, config)) < tolerance
     assert cache.layers[0].shape[-1] == 2 * config.gqa.num_key_value_heads * config.gqa.head_dim
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from small_models import DEEPSEEK, MLA, ODD_MLA, YARN, PlainCache
+from small_models import DEEPSEEK, MLA, ODD_MLA, YARN, PlainCache, parts_of
 from twins import distance, draw
 
 from tenth.model.attention import Sequence, Step
@@ -41,22 +41,20 @@ def tables(config, dtype=torch.float64):
     return cos[None].to(dtype), sin[None].to(dtype)
 
 
-def run_expanded(layer, x, config, *, cache=None):
+def run_expanded(layer, x, config):
     cos, sin = tables(config, x.dtype)
-    return layer(x, Sequence(cos=cos, sin=sin, starts=None, cache=cache))
+    return layer(x, Sequence(cos=cos, sin=sin, starts=None))
 
 
 def run_absorbed(layer, x, config, *, prompt=0):
     cos, sin = tables(config, x.dtype)
-    cache = PlainCache(layers=1, sequences=x.shape[0], positions=TIME + 5)
+    batch = len(x)
+    cache = PlainCache(layers=1, sequences=batch, positions=TIME)
     outs = []
-    if prompt:
-        sequence = Sequence(cos=cos[:, :prompt], sin=sin[:, :prompt], starts=None, cache=cache)
-        outs.append(layer(x[:, :prompt], sequence))
-    for t in range(prompt, TIME):
-        cache.filled = t
-        step = Step(cos=cos[0, t].expand(len(x), -1), sin=sin[0, t].expand(len(x), -1), cache=cache)
-        outs.append(layer.decode(x[:, t], step)[:, None])
+    for part in parts_of(TIME, prompt):
+        cache.step(torch.tensor([part] * batch))
+        step = Step(cos=cos[0, part].repeat(batch, 1), sin=sin[0, part].repeat(batch, 1), cache=cache)
+        outs.append(layer.decode(x[:, part].flatten(0, 1), step).unflatten(0, (batch, -1)))
     return torch.cat(outs, 1), cache
 
 
@@ -137,15 +135,14 @@ def test_prompts_and_tokens_leave_the_same_entries_behind():
     layer = build_layer(DEEPSEEK)
     x = draw(BATCH, TIME, 32).double()
     _, one_by_one = run_absorbed(layer, x, DEEPSEEK)
-    at_once = PlainCache(layers=1, sequences=BATCH, positions=TIME + 5)
-    run_expanded(layer, x, DEEPSEEK, cache=at_once)
+    _, at_once = run_absorbed(layer, x, DEEPSEEK, prompt=TIME)
     torch.testing.assert_close(one_by_one.layers[0], at_once.layers[0], rtol=1e-12, atol=1e-12)
 
 
 def test_the_cached_latent_is_the_normed_one():
     layer = build_layer(DEEPSEEK)
     x = draw(1, TIME, 32).double()
-    cache = PlainCache(layers=1, sequences=1, positions=TIME)
-    run_expanded(layer, x, DEEPSEEK, cache=cache)
+    _, cache = run_absorbed(layer, x, DEEPSEEK, prompt=TIME)
     latent = x @ layer.qkv_a.weight[24:40].T  # after the 24 rows of the query latent
-    torch.testing.assert_close(cache.layers[0][..., :16], norm(latent, layer.kv_norm.weight, 1e-6))
+    cached = cache.layers[0].flatten(0, 1)[None, :TIME, :16]
+    torch.testing.assert_close(cached, norm(latent, layer.kv_norm.weight, 1e-6))
