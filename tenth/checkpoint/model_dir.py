@@ -3,24 +3,27 @@
 Why: what a stage hands to the next one, to the sampler and to a person who wants to talk to it, is weights
 with everything needed to use them, whole or not there.
 In:  a Transformer, and whoever writes the tokenizer's file.
-Out: the directory; and back, a Transformer whose matrices are in the dtype that was asked for.
+Out: the directory; and back, a Transformer whose matrices are in the dtype that was asked for. A quantised
+model comes back quantised: config.json says so under `tenth`, and its tensors are codes and scales.
 Tensor names are our own parameter names; other tools' names come with a converter. Not here: optimizer state.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tenth.base.errors import CheckpointError, DataError
+from tenth.base.errors import CheckpointError, ConfigError, DataError
 from tenth.base.files import read_json, write_json
 from tenth.checkpoint.tensor_file import read_tensors, require_finite, require_fit, write_tensors
 from tenth.checkpoint.whole_dir import readable, whole_directory
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 from tenth.model.hf_config import from_hf, to_hf
+from tenth.model.quantize import Quantisation, quantisation_of, with_empty_matrices
 from tenth.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -46,21 +49,29 @@ def save_model(
     require_finite(tensors, source=directory)
     with whole_directory(directory) as partial:
         content_hash = write_tensors(partial / WEIGHTS, tensors)
-        stored_as = tensors["embed.weight"].dtype
-        write_json(partial / CONFIG, _config_values(model.config, dtype=stored_as, content_hash=content_hash))
+        values = to_hf(model.config, dtype=str(_stored_as(tensors)).removeprefix("torch."))
+        # The exact configuration stands beside the usual keys: those cannot say everything that ours can.
+        values["tenth"] |= {"config": dataclasses.asdict(model.config), "weights_hash": content_hash}
+        quantisation = quantisation_of(model)
+        if quantisation is not None:
+            values["tenth"]["quantisation"] = dataclasses.asdict(quantisation)
+        write_json(partial / CONFIG, values)
         if save_tokenizer is not None:
             save_tokenizer(partial)
 
 
 def load_model(directory: Path, *, dtype: torch.dtype) -> Transformer:
     """The model, its matrices in `dtype`, norms and routers in float32."""
-    config, content_hash = _read_config(directory)
+    described = _read_description(directory)
     path = readable(directory) / WEIGHTS
-    tensors = read_tensors(path, content_hash=content_hash, remedy=_REMEDY)
-    model = Transformer(config)
+    tensors = read_tensors(path, content_hash=described.content_hash, remedy=_REMEDY)
+    model = Transformer(described.config)
+    if described.quantisation is not None:
+        with_empty_matrices(model, described.quantisation)
     own = model.state_dict()
     require_fit(tensors, own, source=path)
     require_finite(tensors, source=path)
+    _require_codes(tensors, own, source=path)
     for name, tensor in own.items():
         tensor.copy_(tensors[name])
     return model.to_compute_dtype(dtype)
@@ -68,18 +79,29 @@ def load_model(directory: Path, *, dtype: torch.dtype) -> Transformer:
 
 def load_config(directory: Path) -> ModelConfig:
     """The configuration alone."""
-    return _read_config(directory)[0]
+    return _read_description(directory).config
 
 
-def _config_values(config: ModelConfig, *, dtype: torch.dtype, content_hash: str) -> dict[str, Any]:
-    values = to_hf(config, dtype=str(dtype).removeprefix("torch."))
-    # The exact configuration stands beside the usual keys, because those cannot say everything that ours can.
-    values["tenth"] |= {"config": dataclasses.asdict(config), "weights_hash": content_hash}
-    return values
+def load_quantisation(directory: Path) -> Quantisation | None:
+    """How the matrices are stored; None where they are plain numbers."""
+    return _read_description(directory).quantisation
 
 
-def _read_config(directory: Path) -> tuple[ModelConfig, str | None]:
-    """The configuration, and the hash of the weights where this program wrote them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Description:
+    """What config.json says."""
+
+    config: ModelConfig
+    content_hash: str | None = None  # of the weights, where this program wrote them
+    quantisation: Quantisation | None = None
+
+
+def _stored_as(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The dtype of the matrices; of a quantised model, of what stayed as it was."""
+    return tensors["embed.weight" if "embed.weight" in tensors else "norm.weight"].dtype
+
+
+def _read_description(directory: Path) -> _Description:
     path = readable(directory) / CONFIG
     if not path.is_file():
         raise CheckpointError(f"{directory} is no model directory (no {CONFIG} in it); name another one.")
@@ -91,8 +113,31 @@ def _read_config(directory: Path) -> tuple[ModelConfig, str | None]:
         raise CheckpointError(f"{path} is damaged: it holds no JSON object; {_REMEDY}")
     own = values.get("tenth")
     if not isinstance(own, dict) or "config" not in own:
-        return from_hf(values), None
-    return _config_from(own["config"], path=path), own.get("weights_hash")
+        return _Description(config=from_hf(values))
+    return _Description(
+        config=_config_from(own["config"], path=path),
+        content_hash=own.get("weights_hash"),
+        quantisation=_quantisation_from(own.get("quantisation"), path=path),
+    )
+
+
+def _quantisation_from(values: Any, *, path: Path) -> Quantisation | None:
+    try:
+        return None if values is None else Quantisation(**values)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: the key tenth.quantisation does not fit ({error}); {_REMEDY}"
+        ) from error
+
+
+def _require_codes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: Path) -> None:
+    """Floats are cast to what the model computes in; codes of another type would turn into other numbers."""
+    for name, tensor in expected.items():
+        if not tensor.is_floating_point() and found[name].dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{source}: '{name}' holds {found[name].dtype} and its quantisation asks for {tensor.dtype}; "
+                "quantise the original again."
+            )
 
 
 def _config_from(values: Mapping[str, Any], *, path: Path) -> ModelConfig:

@@ -12,7 +12,7 @@ import typer
 
 from tenth import __version__
 from tenth.base.errors import TenthError
-from tenth.cli import chat, freeze, init, inspect, report, run, runs, tasks
+from tenth.cli import chat, freeze, init, inspect, quantize, report, run, runs, tasks
 
 # No pretty tracebacks: a report of a fault should hold what Python says, not what fits a terminal's width.
 commands = typer.Typer(
@@ -27,6 +27,7 @@ commands.add_typer(runs.app, name="runs")
 commands.command()(report.report)
 commands.command()(chat.chat)
 commands.command()(inspect.inspect)
+commands.command()(quantize.quantize)
 commands.add_typer(tasks.app, name="tasks")
 commands.command()(init.init)
 commands.command()(freeze.freeze)
