@@ -26,7 +26,7 @@ class Scheduler:
     """Plans steps over the blocks of one pool, all of which are its own.
 
     A caller must not let a track grow beyond `pool.num_blocks * BLOCK` tokens. `spilled(name)` is a promise:
-    it may say yes only when the block's data has been read and checked, and stays at hand for the plan's loads.
+    it may say yes only when the block's data has been read and checked, and stays at hand until loaded.
     """
 
     def __init__(
@@ -103,26 +103,16 @@ class Scheduler:
         All have one token that has no cache entry yet, as the parent has. A child for which there is no room
         waits, and is admitted like any other.
         """
-        full, rest = divmod(parent.computed, BLOCK)
         copies: list[tuple[int, int]] = []
         for child in children:
             if child.state is not TrackState.NEW or len(child.tokens) != parent.computed + 1:
                 raise ValueError(f"track {child.key} is no new sample of track {parent.key}")
-            child.priority, child.arrival = parent.priority, parent.arrival
-            child.cached, child.hashes = parent.cached, parent.hashes[:full]
-            room = len(self.running) < self.max_sequences and (not rest or self.pool.num_free)
-            if not room or parent.state is not TrackState.RUNNING:
+            child.priority, child.arrival, child.cached = parent.priority, parent.arrival, parent.cached
+            is_room = len(self.running) < self.max_sequences and self.pool.num_free
+            if is_room and parent.state is TrackState.RUNNING:
+                self._share_prompt(parent, child, copies)
+            else:
                 self._enqueue(child)
-                continue
-            child.blocks = parent.blocks[:full]
-            for block in child.blocks:
-                self.pool.share(block)
-            if rest:
-                child.blocks.append(self.pool.allocate())
-                copies.append((parent.blocks[full], child.blocks[full]))
-            child.computed, child.registered = parent.computed, min(parent.registered, full)
-            child.state = TrackState.RUNNING
-            insort(self.running, child, key=_rank)
         return copies
 
     def reset(self, *, salt: bytes | None = None) -> None:
@@ -216,7 +206,8 @@ class Scheduler:
         """As many drafts as budget and free blocks allow; nobody gives way for a guess. Cuts track.drafts."""
         wanted = max(0, min(len(track.drafts), spare))
         end = track.computed + 1 + wanted
-        while end > len(track.blocks) * BLOCK and self.pool.num_free:
+        # Everybody may want a block for the one certain token; only what is free beyond that is for guesses.
+        while end > len(track.blocks) * BLOCK and self.pool.num_free > len(self.running):
             track.blocks.append(self.pool.allocate())
         wanted = min(wanted, len(track.blocks) * BLOCK - track.computed - 1)
         del track.drafts[wanted:]
@@ -226,17 +217,22 @@ class Scheduler:
 
     def _admit(self, track: Track, plan: Plan) -> bool:
         """All blocks of a waiting track, as many as possible from the cache; or none at all."""
-        if not self.pool.num_free:
+        # A quarter of those who run want a block within 16 steps; who takes the last ones is soon sent away.
+        reserve = len(self.running) // 4
+        if self.pool.num_free <= reserve:
             return False
+        sibling = self._running_sibling(track)
+        if sibling is not None:
+            self.waiting.remove(track)
+            self._share_prompt(sibling, track, plan.copies)
+            return True
         total = _blocks_for(len(track.tokens))
         found, source = self._look_up(track)
         missing = total - len(found) + found.count(None)
-        # A quarter of those who run want a block within 16 steps; who takes the last ones is soon sent away.
-        room = self.pool.num_free - missing - len(self.running) // 4
-        if source is not None and room < 0:  # not copied from, it may itself be given up
-            self.pool.release(source)
-            source, room = None, room + 1
-        if room < 0:
+        if source is not None and self.pool.num_free < missing + reserve:
+            self.pool.release(source)  # not copied from, it may itself be given up
+            source = None
+        if self.pool.num_free < missing + reserve:
             self._release(block for block in found if block is not None)
             return False
         for name, block in zip(track.hashes, found, strict=False):
@@ -251,9 +247,33 @@ class Scheduler:
         if not track.preemptions:
             track.cached = track.computed
         self.waiting.remove(track)
+        self._run(track)
+        return True
+
+    def _running_sibling(self, track: Track) -> Track | None:
+        """For a sample that waited since its prompt was read: another, whose cache still has the prompt."""
+        length = len(track.tokens) - 1
+        if track.preemptions or length < track.prompt_len:
+            return None
+        siblings = (t for t in self.running if t.arrival == track.arrival and t.computed >= length)
+        return next(siblings, None)
+
+    def _share_prompt(self, parent: Track, child: Track, copies: list[tuple[int, int]]) -> None:
+        """Start a child with the parent's blocks for all but its newest token, the partial one as a copy."""
+        child.computed = len(child.tokens) - 1
+        full, rest = divmod(child.computed, BLOCK)
+        child.blocks, child.hashes = parent.blocks[:full], parent.hashes[:full]
+        child.registered = min(parent.registered, full)
+        for block in child.blocks:
+            self.pool.share(block)
+        if rest:
+            child.blocks.append(self.pool.allocate())
+            copies.append((parent.blocks[full], child.blocks[full]))
+        self._run(child)
+
+    def _run(self, track: Track) -> None:
         track.state = TrackState.RUNNING
         insort(self.running, track, key=_rank)
-        return True
 
     def _look_up(self, track: Track) -> tuple[list[int | None], int | None]:
         """What the cache has of a track: its first blocks, references taken (None: in the spill store), and

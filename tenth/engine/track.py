@@ -70,6 +70,6 @@ class Plan:
 
     def __init__(self) -> None:
         self.loads: list[tuple[bytes, int]] = []  # fill the block with what the spill store has of this name
-        self.copies: list[tuple[int, int]] = []  # source block -> target block
+        self.copies: list[tuple[int, int]] = []  # source -> target, one after the other
         self.works: list[Work] = []
         self.preempted: list[Track] = []  # back to waiting; none of them is in `works`
