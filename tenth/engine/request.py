@@ -78,7 +78,7 @@ class SamplingParams:
             "temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
         ):  # fmt: skip
             value = getattr(self, name)
-            if not _is_int(value) and not isinstance(value, float):
+            if not _is_number(value):
                 raise ConfigError(f"{name} = {value!r} must be a number.")
 
     def _check_ids(self) -> None:
@@ -96,7 +96,7 @@ class SamplingParams:
                 if not _is_int(each) or each < 0:
                     raise ConfigError(f"{name} holds {each!r}; a token id is an integer of 0 or more.")
         for each, bias in self.logit_bias.items():
-            if not -inf < bias < inf:
+            if not (_is_number(bias) and -inf < bias < inf):
                 raise ConfigError(
                     f"logit_bias of id {each} is {bias}; give a finite number (-100 all but forbids an id)."
                 )
@@ -183,3 +183,7 @@ class Update:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_int(value) or isinstance(value, float)

@@ -181,7 +181,7 @@ def test_random_uniforms_pass_a_chi_square_test(draw, temperature):
 
 
 def assert_drawn_where_the_uniforms_point(logits, uniforms, rows, *, slack=1e-5):
-    """Against float64. At the very border of a filter or of an id rounding decides: there either side is right."""
+    """Against float64. Rounding decides at the very border of a filter or of an id: either side is right."""
     drawn = sample(logits, uniforms, rows)
     wide, index = logits.double(), torch.arange(len(logits))
     narrower, wider = (
