@@ -266,8 +266,8 @@ class Scheduler:
         child.registered = min(parent.registered, full)
         for block in child.blocks:
             self.pool.share(block)
+        child.blocks.append(self.pool.allocate())
         if rest:
-            child.blocks.append(self.pool.allocate())
             copies.append((parent.blocks[full], child.blocks[full]))
         self._run(child)
 
