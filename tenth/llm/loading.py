@@ -1,0 +1,24 @@
+"""From a model directory to requests in text: loads weights and tokenizer, and builds the engine over them.
+
+Why: the batch call and the asynchronous one start the same way.
+In:  a directory that `save_model` wrote, with its tokenizer.  Out: `TextRequests`.
+"""
+
+from pathlib import Path
+
+import torch
+
+from tenth.checkpoint.model_dir import load_model
+from tenth.engine.engine import Engine
+from tenth.engine.settings import EngineSettings
+from tenth.llm.text_requests import TextRequests
+from tenth.tokenizer.tokenizer import Tokenizer
+
+
+def load_requests(
+    model_dir: Path | str, *, dtype: torch.dtype = torch.bfloat16, settings: EngineSettings | None = None
+) -> TextRequests:
+    """Everything slow or fallible happens here. `dtype` is that of the matrices."""
+    tokenizer = Tokenizer.load(Path(model_dir))
+    model = load_model(Path(model_dir), dtype=dtype)
+    return TextRequests(Engine(model, settings or EngineSettings()), tokenizer, model.config)
