@@ -8,7 +8,7 @@ Not here: many callers at once (async_llm.py), HTTP.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -101,12 +101,12 @@ class LLM:
         *,
         stop: Sequence[str] = (),
         include_stop: bool = False,
-    ) -> Iterator[Piece]:
-        """Pieces as they are written, samples interleaved. Closing the iterator aborts the rest."""
+    ) -> Generator[Piece, None, None]:
+        """Pieces as they are written, samples interleaved. Closing the generator aborts the rest."""
         stops = Stops(strings=stop, include=include_stop)
         return self._pieces(self.requests.prepare(prompt, params, stops=stops, name="the prompt"))
 
-    def _pieces(self, asked: TextRequest) -> Iterator[Piece]:
+    def _pieces(self, asked: TextRequest) -> Generator[Piece, None, None]:
         arrived, num_open = deque[Piece](), asked.num_samples
         try:
             self._add(asked, arrived.append)

@@ -5,15 +5,11 @@ part and for the whole: an answer is the sum of its pieces.
 Not here: where pieces are made (text_requests.py).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import TypeVar
+from dataclasses import dataclass, field
+from io import StringIO
 
 from tenth.base.records import Finish
 from tenth.engine.request import TopLogprobs
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +51,10 @@ class Output:
 
 
 class Gathered:
-    """Adds up the pieces of one request, in time that grows with their number only."""
+    """Adds up the pieces of one request, in time and memory that grow with the answers only."""
 
     def __init__(self, num_samples: int) -> None:
-        self._pieces: dict[int, list[Piece]] = {}  # by sample
+        self._sums: dict[int, _Sum] = {}  # by sample
         self._num_open = num_samples
 
     @property
@@ -68,33 +64,46 @@ class Gathered:
 
     def add(self, piece: Piece) -> None:
         """The next piece of any sample."""
-        self._pieces.setdefault(piece.sample, []).append(piece)
+        self._sums.setdefault(piece.sample, _Sum()).add(piece)
         self._num_open -= piece.finish is not None
 
     def take(self) -> list[Piece]:
-        """Everything since the last time, one piece per sample."""
-        merged = [merge(pieces) for _, pieces in sorted(self._pieces.items())]
-        self._pieces = {}
-        return merged
+        """Everything since the last time, one piece per sample, in order."""
+        pieces = [each.to_piece(sample) for sample, each in sorted(self._sums.items())]
+        self._sums = {}
+        return pieces
 
 
-def merge(pieces: Sequence[Piece]) -> Piece:
-    """Pieces of one sample, in their order, as one."""
-    if len(pieces) == 1:
-        return pieces[0]
-    last = pieces[-1]
-    return Piece(
-        sample=last.sample,
-        text="".join(each.text for each in pieces),
-        ids=_joined(each.ids for each in pieces),
-        logprobs=_joined(each.logprobs for each in pieces),
-        top_logprobs=_joined(each.top_logprobs for each in pieces),
-        finish=last.finish,
-        stop=last.stop,
-        cached_tokens=max(each.cached_tokens for each in pieces),
-        error=last.error,
-    )
+@dataclass(slots=True)
+class _Sum:
+    """Neighbouring pieces of one sample."""
 
+    text: StringIO = field(default_factory=StringIO)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[TopLogprobs] = field(default_factory=list)
+    finish: Finish | None = None
+    stop: str | None = None
+    cached_tokens: int = 0
+    error: str | None = None
 
-def _joined(parts: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    return tuple(chain.from_iterable(parts))
+    def add(self, piece: Piece) -> None:
+        self.text.write(piece.text)
+        self.ids += piece.ids
+        self.logprobs += piece.logprobs
+        self.top_logprobs += piece.top_logprobs
+        self.finish, self.stop, self.error = piece.finish, piece.stop, piece.error
+        self.cached_tokens = max(self.cached_tokens, piece.cached_tokens)
+
+    def to_piece(self, sample: int) -> Piece:
+        return Piece(
+            sample=sample,
+            text=self.text.getvalue(),
+            ids=tuple(self.ids),
+            logprobs=tuple(self.logprobs),
+            top_logprobs=tuple(self.top_logprobs),
+            finish=self.finish,
+            stop=self.stop,
+            cached_tokens=self.cached_tokens,
+            error=self.error,
+        )

@@ -17,6 +17,7 @@ from typing import Protocol
 from tenth.base.errors import ConfigError
 from tenth.base.records import Finish
 from tenth.engine.request import Request, SamplingParams, Update
+from tenth.engine.stats import EngineStats
 from tenth.llm.detokenizer import build_detokenizer
 from tenth.llm.outputs import Piece
 from tenth.llm.stop_strings import StopStrings
@@ -45,6 +46,10 @@ class StepEngine(Protocol):
 
     def step(self) -> list[Update]:
         """Compute one step."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """How it is doing."""
         ...
 
 
