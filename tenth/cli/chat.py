@@ -3,15 +3,18 @@
 Why: scores say how often, a conversation says how. It works with a person at a terminal and with questions
 from a pipe, one per line.
 In:  a run with a trained model (stages `base` and `zero`).
-Out: text on the console. Whatever the model writes is shown as text: markup and control characters do
-nothing.
-Not here: sampling (engine/), templates (tokenizer/chat.py).
+Out: text on the console, token by token. Whatever the model writes is shown as text: markup and control
+characters do nothing. Ctrl-C stops an answer; at the prompt, it ends.
+Not here: sampling (engine/), text from tokens (llm/), templates (tokenizer/chat.py).
 """
 
+import re
+import signal
 import sys
+import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,13 +28,15 @@ from tenth.base.seeds import stream_seed
 from tenth.reports.runs import BASE, ZERO, Run, find_run, read_run
 
 if TYPE_CHECKING:  # torch and the tokenizer's library: not for `--help`
-    from tenth.engine.engine import Engine
+    from tenth.llm.llm import LLM
+    from tenth.llm.outputs import Piece
     from tenth.tokenizer.chat import Template
-    from tenth.tokenizer.tokenizer import Tokenizer
 
 RUNS_DIR = Path("runs")
 _TOP_P = 0.95  # how R1 is sampled (arXiv:2501.12948, section 3)
-_HINT = "Ask a question; an empty line or Ctrl-D ends."
+_HINT = "Ask a question; Ctrl-C stops an answer, an empty line or Ctrl-D ends."
+_STYLES = {"<think>": "dim", "</think>": "", "<answer>": "bold", "</answer>": ""}  # of what follows a tag
+_TAG = re.compile("|".join(_STYLES))
 
 
 def chat(
@@ -50,50 +55,35 @@ def chat(
     try:
         for question in _questions(console, is_person=is_person):
             try:
-                reply = talk.ask(question)
+                pieces = talk.ask(question)
             except ConfigError as error:  # a question too long for the context
                 if not is_person:
                     raise
                 console.print(Text(str(error), style="red"))
                 continue
-            show_reply(console, reply)
+            is_whole = show_until_interrupt(console, pieces)
+            if not is_whole and not is_person:
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
         console.print()
         raise typer.Exit(130) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What the model said, and whether it was cut off."""
-
-    text: str
-    tokens: int
-    finish: Finish
-
-
 class Talk:
     """A conversation under way; changes with every question."""
 
-    def __init__(
-        self,
-        engine: "Engine",
-        tokenizer: "Tokenizer",
-        *,
-        template: "Template",
-        temperature: float,
-        max_new_tokens: int,
-    ) -> None:
-        self.engine, self.tokenizer, self.template = engine, tokenizer, template
+    def __init__(self, llm: "LLM", *, template: "Template", temperature: float, max_new_tokens: int) -> None:
+        self.llm, self.template = llm, template
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
         self.turn = 0
         self._so_far: tuple[Sequence[int], Sequence[int]] | None = None  # ids of the last prompt and answer
 
-    def ask(self, question: str) -> Reply:
-        """Put a question and sample the answer."""
+    def ask(self, question: str) -> "Generator[Piece, None, None]":
+        """Put a question; the answer as it is written. Closing it early ends the answer there."""
         from tenth.engine.request import SamplingParams
 
         prompt = self._prompt(question)
-        room = self.engine.model.config.max_position_embeddings - len(prompt)
+        room = self.llm.config.max_position_embeddings - len(prompt)
         if room < 1:
             raise ConfigError(
                 f"the question has {len(prompt)} tokens and the model's context is {len(prompt) + room}; ask "
@@ -103,25 +93,33 @@ class Talk:
             max_new_tokens=min(self.max_new_tokens, room),
             temperature=self.temperature,
             top_p=_TOP_P if self.temperature else 1.0,
-            stop_ids=(self.tokenizer.eos_id,),
             seed=stream_seed(0, "chat", self.turn),
         )
-        generation = self.engine.generate([prompt], params)[0][0]
+        return self._remembering(prompt, self.llm.stream(prompt, params))
+
+    def _remembering(
+        self, prompt: list[int], pieces: "Generator[Piece, None, None]"
+    ) -> "Generator[Piece, None, None]":
+        answer: list[int] = []
+        self._so_far = (prompt, answer)
         self.turn += 1
-        self._so_far = (prompt, generation.ids)
-        text = self.tokenizer.decode(generation.ids)
-        return Reply(text=text, tokens=len(generation.ids), finish=generation.finish)
+        try:
+            for piece in pieces:
+                answer += piece.ids
+                yield piece
+        finally:
+            pieces.close()
 
     def _prompt(self, question: str) -> list[int]:
         from tenth.tokenizer.chat import Template, extend, render_prompt
 
         # R1-Zero has only ever seen one question at a time; a chat template carries the conversation on.
         if self._so_far is not None and self.template is Template.DEEPSEEK:
-            longer = extend(self.tokenizer, *self._so_far, question, template=self.template)
-            if len(longer) + self.max_new_tokens <= self.engine.model.config.max_position_embeddings:
+            longer = extend(self.llm.tokenizer, *self._so_far, question, template=self.template)
+            if len(longer) + self.max_new_tokens <= self.llm.config.max_position_embeddings:
                 return longer
         messages = [Message(role=Role.USER, content=question)]
-        return render_prompt(self.tokenizer, messages, template=self.template)
+        return render_prompt(self.llm.tokenizer, messages, template=self.template)
 
 
 def model_directory(run: Run, *, stage: str | None) -> Path:
@@ -137,20 +135,106 @@ def model_directory(run: Run, *, stage: str | None) -> Path:
     raise RunError(f"{run.path} has {which}; continue it with `tenth run {run.path}`.")
 
 
-def show_reply(console: Console, reply: Reply) -> None:
-    """Thinking dimmed, answer bold, the rest as it is."""
-    from tenth.tokenizer.chat import split_thinking
+class AnswerView:
+    """Shows an answer while it comes: thinking dimmed, the answer bold, each on lines of its own."""
 
-    parts = split_thinking(printable(reply.text))
-    if parts.thinking is not None:
-        console.print(Text(parts.thinking.strip(), style="dim"))
-    before, opened, rest = parts.answer.partition("<answer>")
-    answer, _, after = rest.partition("</answer>")
-    for text, style in ((before, ""), (answer if opened else "", "bold"), (after, "")):
-        if text.strip():
-            console.print(Text(text.strip(), style=style))
-    if reply.finish is Finish.LENGTH:
-        console.print(Text(f"(cut off after {reply.tokens} tokens)", style="dim italic"))
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._style, self._tail, self._blank = "", "", ""
+        self._has_shown = self._is_in_part = False
+
+    def feed(self, text: str) -> None:
+        """The next characters. What may be the beginning of a tag waits."""
+        text = self._tail + printable(text)
+        end = _certain(text)
+        text, self._tail = text[:end], text[end:]
+        place = 0
+        for tag in _TAG.finditer(text):
+            self._show(text[place : tag.start()])
+            self._style, self._blank, self._is_in_part = _STYLES[tag[0]], "", False
+            place = tag.end()
+        self._show(text[place:])
+
+    def end(self) -> None:
+        """The rest, and the cursor at the beginning of a line."""
+        self._show(self._tail)
+        if self._has_shown:
+            self._console.print()
+
+    def _show(self, text: str) -> None:
+        """A part's own text without the blanks around it."""
+        text = self._blank + text
+        if not self._is_in_part:
+            text = text.lstrip()
+        shown = text.rstrip()
+        self._blank = text[len(shown) :]
+        if not shown:
+            return
+        if self._has_shown and not self._is_in_part:
+            self._console.print()
+        # A line's length is the terminal's business: nobody knows here in which column this begins.
+        self._console.print(Text(shown, style=self._style), end="", soft_wrap=True)
+        self._has_shown = self._is_in_part = True
+
+
+def show_answer(console: Console, pieces: "Iterable[Piece]") -> None:
+    """All of an answer, and why it ended if not by itself."""
+    view = AnswerView(console)
+    tokens, finish, error = 0, Finish.ABORTED, None
+    for piece in pieces:
+        view.feed(piece.text)
+        tokens += len(piece.ids)
+        finish, error = piece.finish or finish, piece.error
+    view.end()
+    notes = {
+        Finish.LENGTH: f"(cut off after {tokens} tokens)",
+        Finish.ABORTED: "(stopped)",
+        Finish.ERROR: f"(failed: {error})",
+    }
+    if finish in notes:
+        console.print(Text(notes[finish], style="dim italic"))
+
+
+def show_until_interrupt(console: Console, pieces: "Generator[Piece, None, None]") -> bool:
+    """`show_answer` until Ctrl-C; whether the answer came to its end."""
+    with _noted_interrupt() as interrupt:
+        show_answer(console, _until(interrupt, pieces))
+    return not interrupt.is_set()
+
+
+def _until(interrupt: threading.Event, pieces: "Generator[Piece, None, None]") -> "Iterator[Piece]":
+    try:
+        for piece in pieces:
+            yield piece
+            if interrupt.is_set():
+                return
+    finally:
+        pieces.close()
+
+
+@contextmanager
+def _noted_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C is noted, so that it falls between two steps of the engine; a second one acts at once."""
+    interrupt = threading.Event()
+
+    def note(signum: int, frame: object) -> None:
+        del signum, frame
+        interrupt.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note) or signal.SIG_DFL
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _certain(text: str) -> int:
+    """How many characters cannot belong to a tag that has not come whole yet."""
+    start = text.rfind("<")
+    rest = text[start:]
+    is_open = start >= 0 and any(tag.startswith(rest) and tag != rest for tag in _STYLES)
+    return start if is_open else len(text)
 
 
 def printable(text: str) -> str:
@@ -181,15 +265,12 @@ def _load(run: Run, directory: Path, *, temperature: float) -> Talk:
     import torch
 
     from tenth.base.config import build_recipe
-    from tenth.checkpoint.model_dir import load_model
-    from tenth.engine.engine import Engine
+    from tenth.llm.llm import LLM
     from tenth.pipeline.recipe import ZeroRecipe
-    from tenth.tokenizer.tokenizer import Tokenizer
 
     recipe = build_recipe(ZeroRecipe, dict(run.recipe), source=str(run.path / "recipe.json"))
     return Talk(
-        Engine(load_model(directory, dtype=torch.float32)),
-        Tokenizer.load(directory),
+        LLM(directory, dtype=torch.float32),
         template=recipe.template,
         temperature=temperature,
         max_new_tokens=recipe.rl.max_completion_length,

@@ -1,10 +1,14 @@
 import io
 import itertools
+import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -13,9 +17,9 @@ from tenth.base.errors import ConfigError, RunError
 from tenth.base.files import write_json
 from tenth.base.records import Finish
 from tenth.checkpoint.model_dir import save_model
-from tenth.cli.chat import Reply, Talk, model_directory, printable, show_reply
+from tenth.cli.chat import Talk, model_directory, printable, show_answer, show_until_interrupt
 from tenth.cli.main import commands
-from tenth.engine.request import Generation
+from tenth.llm.outputs import Piece
 from tenth.model.transformer import Transformer, initialise
 from tenth.pipeline.recipe import FamilySection, RlSection, ZeroRecipe
 from tenth.pipeline.settings import model_config
@@ -49,16 +53,36 @@ def run_dir(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     return path
 
 
-def shown(reply: Reply) -> str:
-    console = Console(
+def console() -> Console:
+    return Console(
         file=io.StringIO(), force_terminal=True, color_system="standard", width=60, highlight=False
     )
-    show_reply(console, reply)
-    return console.file.getvalue()
 
 
-def said(text: str, finish: Finish = Finish.STOP) -> Reply:
-    return Reply(text=text, tokens=9, finish=finish)
+def said(*texts: str, finish: Finish = Finish.STOP, error: str | None = None) -> list[Piece]:
+    """Pieces of an answer, each of three tokens."""
+    last = len(texts) - 1
+    return [
+        Piece(
+            sample=0,
+            text=text,
+            ids=(7, 7, 7),
+            logprobs=(0.0,) * 3,
+            finish=finish if number == last else None,
+            error=error if number == last else None,
+        )
+        for number, text in enumerate(texts)
+    ]
+
+
+def shown(pieces: Sequence[Piece]) -> str:
+    on = console()
+    show_answer(on, pieces)
+    return on.file.getvalue()
+
+
+def unstyled(text: str) -> str:
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
 DIM, BOLD, END = "\x1b[2m", "\x1b[1m", "\x1b[0m"
@@ -80,8 +104,39 @@ def test_text_around_the_answer_is_kept():
     assert shown(said("so <answer>7</answer> it is")) == f"so\n{BOLD}7{END}\nit is\n"
 
 
+@given(st.lists(st.integers(0, 60), max_size=5))
+def test_however_the_answer_is_cut_into_pieces_the_same_is_shown(cuts):
+    text = " <think> 3+4 = 7\n\nso\n</think> it is\n<answer>\n7 <8\n</answer> . "
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = said(*(text[i:j] for i, j in itertools.pairwise(places)))
+    assert unstyled(shown(pieces)) == "3+4 = 7\n\nso\nit is\n7 <8\n.\n"
+
+
+def test_words_are_shown_before_the_answer_has_ended():
+    on = console()
+    seen = []
+
+    def pieces():
+        for piece in said("a", " b", " <thi", "s"):
+            yield piece
+            seen.append(on.file.getvalue())
+
+    show_answer(on, pieces())
+    assert seen == ["a", "a b", "a b", "a b <this"]  # "<thi" may be the beginning of a tag
+
+
 def test_a_cut_off_answer_says_so():
-    assert shown(said("<think>3+", Finish.LENGTH)).endswith("(cut off after 9 tokens)\x1b[0m\n")
+    text = shown(said("<think>3", "+", "4", finish=Finish.LENGTH))
+    assert text.endswith("\n\x1b[2;3m(cut off after 9 tokens)\x1b[0m\n")
+
+
+def test_a_failed_answer_says_why():
+    text = shown(said("3", finish=Finish.ERROR, error="the scores are not numbers"))
+    assert unstyled(text) == "3\n(failed: the scores are not numbers)\n"
+
+
+def test_an_empty_answer_shows_nothing():
+    assert shown(said("", " ")) == ""
 
 
 @pytest.mark.parametrize("text", ["[bold red]x[/]", "[/nothing]", "[link=http://a]b[/link]"])
@@ -92,6 +147,51 @@ def test_markup_that_the_model_writes_is_shown_and_not_obeyed(text):
 def test_control_characters_that_the_model_writes_do_nothing():
     assert printable("a\x1b[2J\x07\r\x00\x9b\u202eb") == "a[2Jb"
     assert printable("一\t二\n\u00a03 é") == "一\t二\n\u00a03 é"
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def _usual_interrupts():
+    """As in a foreground program; a background job inherits Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_usual_interrupts")
+def test_ctrl_c_stops_the_answer_after_the_step_under_way_and_not_the_program():
+    on, closed = console(), []
+
+    def pieces():
+        try:
+            yield from said("one", finish=None)
+            signal.raise_signal(signal.SIGINT)  # while the engine computes
+            yield from said(" two", finish=None)
+            yield from said(" three")
+        finally:
+            closed.append(True)
+
+    assert not show_until_interrupt(on, pieces())
+    assert unstyled(on.file.getvalue()) == "one two\n(stopped)\n"
+    assert closed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("_usual_interrupts")
+def test_a_second_ctrl_c_acts_at_once():
+    def pieces():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        yield from said("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        show_until_interrupt(console(), pieces())
+
+
+def test_an_answer_left_alone_comes_to_its_end():
+    assert show_until_interrupt(console(), (piece for piece in said("one")))
 
 
 # which model
@@ -146,40 +246,52 @@ def test_a_run_that_does_not_exist_is_one_sentence():
 # conversations
 
 
-class Scripted:
-    """An engine that notes its prompts and says the same every time."""
+class ScriptedLLM:
+    """Notes its prompts and says the same every time."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        self.ids, self.prompts = tuple(ids), []
-        config = type("Config", (), {"max_position_embeddings": 100})
-        self.model = type("Model", (), {"config": config})
+    def __init__(self, tokenizer: Tokenizer, ids: Sequence[int]) -> None:
+        self.tokenizer, self.ids, self.prompts, self.seeds = tokenizer, tuple(ids), [], set()
+        self.config = type("Config", (), {"max_position_embeddings": 100})
 
-    def generate(self, prompts, params):
-        self.prompts.append(tuple(prompts[0]))
-        self.seeds = {*getattr(self, "seeds", set()), params.seed}
-        return [[Generation(ids=self.ids, logprobs=(0.0,) * len(self.ids), finish=Finish.STOP)]]
+    def stream(self, prompt, params):
+        self.prompts.append(tuple(prompt))
+        self.seeds.add(params.seed)
+        for number, token in enumerate(self.ids):
+            is_last = number == len(self.ids) - 1
+            yield Piece(
+                sample=0, text="7", ids=(token,), logprobs=(0.0,), finish=Finish.STOP if is_last else None
+            )
 
 
-def talk_of(tokenizer: Tokenizer, template: Template) -> tuple[Talk, Scripted]:
-    engine = Scripted([*tokenizer.encode("7"), tokenizer.eos_id])
-    talk = Talk(engine, tokenizer, template=template, temperature=0.6, max_new_tokens=10)
-    return talk, engine
+def talk_of(tokenizer: Tokenizer, template: Template) -> tuple[Talk, ScriptedLLM]:
+    llm = ScriptedLLM(tokenizer, [*tokenizer.encode("7"), tokenizer.eos_id])
+    return Talk(llm, template=template, temperature=0.6, max_new_tokens=10), llm
 
 
 def test_r1_zero_hears_every_question_for_itself(tokenizer):
-    talk, engine = talk_of(tokenizer, Template.ZERO_SHORT)
-    talk.ask("a")
-    talk.ask("a")
-    assert engine.prompts[0] == engine.prompts[1]
-    assert len(engine.seeds) == 2  # but draws anew
+    talk, llm = talk_of(tokenizer, Template.ZERO_SHORT)
+    list(talk.ask("a"))
+    list(talk.ask("a"))
+    assert llm.prompts[0] == llm.prompts[1]
+    assert len(llm.seeds) == 2  # but draws anew
 
 
 def test_a_chat_template_keeps_every_id_of_the_conversation_while_it_fits(tokenizer):
-    talk, engine = talk_of(tokenizer, Template.DEEPSEEK)
+    talk, llm = talk_of(tokenizer, Template.DEEPSEEK)
     for _ in range(40):
-        talk.ask("a")
-    lengths = [len(prompt) for prompt in engine.prompts]
-    assert engine.prompts[1][: lengths[0] + 2] == (*engine.prompts[0], *engine.ids)
+        list(talk.ask("a"))
+    lengths = [len(prompt) for prompt in llm.prompts]
+    assert llm.prompts[1][: lengths[0] + 2] == (*llm.prompts[0], *llm.ids)
     assert max(lengths) <= 90
     assert lengths.count(lengths[0]) > 1  # begun again when it did not fit
     assert any(later < earlier for earlier, later in itertools.pairwise(lengths))
+
+
+def test_an_answer_that_was_stopped_stays_in_the_conversation_as_far_as_it_came(tokenizer):
+    talk, llm = talk_of(tokenizer, Template.DEEPSEEK)
+    answer = talk.ask("a")
+    next(answer)
+    answer.close()
+    list(talk.ask("b"))
+    begun = (*llm.prompts[0], llm.ids[0], tokenizer.eos_id)
+    assert llm.prompts[1][: len(begun)] == begun
