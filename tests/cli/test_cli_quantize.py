@@ -48,9 +48,10 @@ def test_the_new_model_stands_beside_the_old_one_and_says_its_bits(made):
 
 
 def test_sizes_and_bits_per_weight_are_printed(made, tmp_path):
+    # four bits, and eight in the table, which is the head as well and here almost half of the weights
     done = run(made, tmp_path / "small", "--bits", 4)
     assert done.exit_code == 0, done.output
-    assert re.search(r"KiB -> \S*small: [\d.]+ KiB \(\d\d%\), 4\.\d\d bits per weight", done.output)
+    assert re.search(r"KiB -> \S*small: [\d.]+ KiB \(\d\d%\), 6\.\d\d bits per weight", done.output)
     assert "divergence" not in done.output
 
 

@@ -244,6 +244,12 @@ def test_a_tied_head_reads_the_embedding_s_numbers():
     assert torch.equal(model.head_weight, model.embed(torch.arange(QWEN.vocab_size)))
 
 
+def test_the_head_has_eight_bits_in_either_format_and_a_table_that_is_only_looked_up_has_not():
+    tied, untied = (quantize_model(build(config), 4) for config in (QWEN, DEEPSEEK))
+    assert (tied.embed.bits, untied.embed.bits, untied.head.bits) == (8, 4, 8)
+    assert quantisation_of(tied) == quantisation_of(untied) == Quantisation(bits=4)
+
+
 def test_quantising_is_deterministic():
     first, second = (quantize_model(build(DEEPSEEK), 4).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
