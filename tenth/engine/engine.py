@@ -1,195 +1,200 @@
-"""Many sequences at once: read the prompts, then one token for everybody per step until all have ended.
+"""The engine: requests in, tokens out, everybody who runs gets at least one token per step.
 
-Why: this is half of every RL step. The batch keeps its width while sequences end (a new width costs the
-matrix library a new preparation) and shrinks in strides; prompts beyond `max_sequences` come in later waves.
-In:  prompts as token ids, SamplingParams.  Out: `Generation`s, in order.
-Not here: text, rewards, HTTP; paging and priorities, which belong to the next engine.
+Why: it makes rollouts, evaluation, chat and the API. A step asks the scheduler what to compute, the runner to
+compute it, the sampler to draw, and writes down what came.
+In:  `Request`s of token ids.  Out: `Update`s, or from `generate` whole `Generation`s.
+Not here: text and stop strings (a room above), who computes when (scheduler.py), tensors (runner.py).
+
+Speculation is *draw, then compare*: the token of every position is drawn from the network's own distribution
+with that position's own number, and a guess is kept if it is that token. So answers are the same, token for
+token, with and without it, at every temperature.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from tenth.base.errors import ConfigError
-from tenth.base.records import Finish
-from tenth.base.seeds import stream_seed
-from tenth.engine.kv_cache import SlotCache
-from tenth.engine.request import Generation, SamplingParams
-from tenth.engine.sampler import sample_ids
+from tenth.engine.batcher import Batcher
+from tenth.engine.block_pool import BLOCK, BlockPool
+from tenth.engine.build import build_drafter, build_runner, count_blocks
+from tenth.engine.draw import draw
+from tenth.engine.generate import generate
+from tenth.engine.ledger import Ledger
+from tenth.engine.request import Generation, Request, SamplingParams, Update
+from tenth.engine.runner import Runner
+from tenth.engine.scheduler import Scheduler
+from tenth.engine.sequence import Sample, sample_streams
+from tenth.engine.settings import EngineSettings
+from tenth.engine.speculator import Speculator
+from tenth.engine.stats import EngineStats
 from tenth.model.transformer import Transformer
-
-# Shapes: R rows decoding together, M sequences asked for in all
-
-
-@dataclass(slots=True)
-class _Sequence:
-    """One sequence on its way."""
-
-    prompt_id: int
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish: Finish | None = None
-
-
-@dataclass(slots=True)
-class _Rows:
-    """The sequences of the current decode batch. All tensors (R,)."""
-
-    members: list[int]  # index into the sequences asked for
-    slots: Tensor
-    positions: Tensor  # where the newest token will be written
-    newest: Tensor  # id of the newest token
-
-    def keep(self, rows: list[int]) -> "_Rows":
-        index = torch.tensor(rows, dtype=torch.int64)
-        return _Rows(
-            [self.members[r] for r in rows], self.slots[index], self.positions[index], self.newest[index]
-        )
 
 
 class Engine:
     """Samples from one model in this process."""
 
-    def __init__(self, model: Transformer, *, max_sequences: int = 512, stride: int = 32) -> None:
-        self.model, self.max_sequences, self.stride = model, max_sequences, stride
+    def __init__(
+        self,
+        model: Transformer,
+        settings: EngineSettings = EngineSettings(),  # noqa: B008  frozen
+        *,
+        runner: Runner | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.model, self.settings, self.clock = model, settings, clock
+        self.runner = runner or build_runner(model, settings)
+        self.num_blocks = count_blocks(model, self.runner, settings)
+        self.max_tokens = min(model.config.max_position_embeddings, self.num_blocks * BLOCK)  # of a sequence
+        self.version = 0
+        self.pool = BlockPool(self.num_blocks)
+        self.scheduler = Scheduler(
+            self.pool,
+            max_sequences=settings.max_sequences,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_waiting=settings.max_waiting,
+            prefix_caching=settings.prefix_caching,
+            salt=self._salt(),
+        )
+        self.batcher = Batcher(
+            max_sequences=settings.max_sequences, max_blocks=(self.max_tokens + BLOCK - 1) // BLOCK
+        )
+        self.ledger = Ledger(self.scheduler, self.batcher, self.runner)
+        drafter = build_drafter(model, settings, self.runner, self.batcher, self.pool)
+        self.speculator = Speculator(drafter, clock)
+        self._steps = self._preemptions = 0
+        self.runner.allocate(self.num_blocks)
+
+    def _salt(self) -> bytes:
+        return f"{self.runner.layout}, weights {self.version}".encode()
+
+    # requests
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has something to do or to tell."""
+        return self.scheduler.has_work or bool(self.ledger.updates)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the queue takes another request."""
+        return self.scheduler.num_waiting < self.settings.max_waiting
+
+    def add(self, request: Request) -> None:
+        """Queue a request; its tokens come from `step`."""
+        self.submit(request)
+
+    def submit(self, request: Request, *, is_quiet: bool = False) -> list[Sample]:
+        """The same for callers who look at the samples themselves; quiet ones make no updates."""
+        if request.request_id in self.ledger.requests:
+            raise ConfigError(
+                f"request {request.request_id} is running; give every request an id of its own."
+            )
+        self.check(request.prompt_ids, request.params, name=f"request {request.request_id}: the prompt")
+        request.check_vocabulary(self.model.config.vocab_size)
+        streams = request.streams or sample_streams(request.prompt_ids, request.params)
+        first = Sample(request, 0, streams[0], tokens=request.prompt_ids)
+        first.siblings = [Sample(request, i, streams[i], tokens=()) for i in range(1, request.params.n)]
+        samples = [first, *first.siblings]
+        for sample in samples:
+            sample.tokens, sample.is_quiet = first.tokens, is_quiet
+        self.scheduler.add(first)
+        self.ledger.requests[request.request_id] = samples
+        return samples
+
+    def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
+        """Refuse what this engine can never serve."""
+        if not prompt_ids:
+            raise ConfigError(f"{name} is empty; give at least one token.")
+        context = self.model.config.max_position_embeddings
+        longest = len(prompt_ids) + params.max_new_tokens
+        asks = f"{name} has {len(prompt_ids)} tokens and may grow by {params.max_new_tokens}, but"
+        if longest > context:
+            raise ConfigError(
+                f"{asks} the model's context is {context}; shorten the prompt or lower max_new_tokens."
+            )
+        if longest > self.max_tokens:
+            raise ConfigError(
+                f"{asks} the cache has room for {self.max_tokens} tokens; shorten the prompt, lower "
+                "max_new_tokens or raise cache_bytes."
+            )
+
+    def abort(self, request_id: str, sample: int | None = None) -> None:
+        """End a request, or one sample of it, in whatever state; nothing happens where it has ended."""
+        for each in list(self.ledger.requests.get(request_id, ())):
+            if sample is None or sample == each.index:
+                self.ledger.abort(each)
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Generation]]:
+        """`params.n` samples for every prompt, in order."""
+        return generate(self, prompts, params)
+
+    # a step
+
+    def step(self) -> list[Update]:
+        """Compute one step and tell what is new."""
+        self.advance()
+        updates, self.ledger.updates = self.ledger.updates, []
+        return updates
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Generation]]:
-        """`params.n` samples for every prompt."""
-        self._check(prompts, params)
-        sequences = [_Sequence(prompt_id) for prompt_id in range(len(prompts)) for _ in range(params.n)]
-        uniforms = _uniforms(prompts, params)  # (M, max_new_tokens)
-        prompts_per_wave = max(1, self.max_sequences // params.n)
-        for start in range(0, len(prompts), prompts_per_wave):
-            wave = range(start, min(start + prompts_per_wave, len(prompts)))
-            self._run_wave(prompts, wave, sequences, uniforms, params)
-        done = [
-            Generation(ids=tuple(s.ids), logprobs=tuple(s.logprobs), finish=s.finish or Finish.ABORTED)
-            for s in sequences
-        ]
-        return [done[i * params.n : (i + 1) * params.n] for i in range(len(prompts))]
+    def advance(self) -> None:
+        """Compute one step; what is new is told by the next `step`."""
+        began = self.clock()
+        plan = self.scheduler.schedule()
+        if plan.preempted:
+            self._preemptions += len(plan.preempted)
+            self.batcher.drop(plan.preempted)  # type: ignore[arg-type]
+        if plan.copies:
+            self.runner.copy_blocks(plan.copies)
+        if not plan.works:
+            return
+        self._steps += 1
+        packed = self.batcher.pack(plan.works)
+        draws = draw(self.runner.forward(packed.batch), packed)
+        outcome = self.ledger.record(plan.works, packed, draws, wants_advances=self.speculator.is_on)
+        self.speculator.step_done(outcome, began=began)
 
-    def _check(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
-        limit = self.model.config.max_position_embeddings
-        for number, prompt in enumerate(prompts):
-            if not prompt:
-                raise ConfigError(f"prompt {number} is empty; give at least one token.")
-            if len(prompt) + params.max_new_tokens > limit:
-                raise ConfigError(
-                    f"prompt {number} has {len(prompt)} tokens and may grow by {params.max_new_tokens}, but "
-                    f"the model's context is {limit}; shorten the prompt or lower max_new_tokens."
-                )
+    # weights and memory
 
-    def _run_wave(
-        self,
-        prompts: Sequence[Sequence[int]],
-        wave: range,
-        sequences: list[_Sequence],
-        uniforms: Tensor,
-        params: SamplingParams,
-    ) -> None:
-        longest = max(len(prompts[i]) for i in wave)
-        weight = self.model.head_weight
-        cache = SlotCache(
-            self.model.config,
-            slots=len(wave) * params.n,
-            positions=_round_up(longest + params.max_new_tokens, 32),
-            dtype=weight.dtype,
-            device=weight.device,
+    def refresh_weights(self) -> int:
+        """The model's weights have changed: forget everything computed with the old. -> the new version
+
+        Whoever runs goes on from the tokens it has, which are computed anew.
+        """
+        self.version += 1
+        self.ledger.version = self.version
+        self.runner.refresh()
+        self._start_over()
+        return self.version
+
+    def sleep(self) -> None:
+        """Free the cache. Requests stay; the model's own weights belong to the caller."""
+        self._start_over()
+        self.runner.free()
+
+    def wake(self) -> None:
+        """Have a cache again."""
+        self.runner.allocate(self.num_blocks)
+
+    def _start_over(self) -> None:
+        self.scheduler.reset(salt=self._salt())
+        self.batcher.drop([sample for samples in self.ledger.requests.values() for sample in samples])
+
+    def stats(self) -> EngineStats:
+        """How things stand."""
+        return EngineStats(
+            running=self.scheduler.num_running,
+            waiting=self.scheduler.num_waiting,
+            free_blocks=self.pool.num_free,
+            total_blocks=self.num_blocks,
+            steps=self._steps,
+            prompt_tokens=self.ledger.prompt_tokens,
+            cached_tokens=self.ledger.cached_tokens,
+            new_tokens=self.ledger.new_tokens,
+            drafted_tokens=self.speculator.drafted,
+            accepted_tokens=self.speculator.accepted,
+            preemptions=self._preemptions,
+            weights_version=self.version,
         )
-        rows, logits = self._read_prompts(prompts, wave, cache, params)
-        step = 0
-        while True:
-            index = torch.tensor(rows.members)
-            rows.newest, logprobs = sample_ids(
-                logits,
-                uniforms[index, min(step, params.max_new_tokens - 1)],
-                temperature=params.temperature,
-                top_p=params.top_p,
-            )
-            self._record(rows, logprobs, sequences, params)
-            alive = [r for r, member in enumerate(rows.members) if sequences[member].finish is None]
-            if not alive:
-                return
-            rows = self._shrink(rows, alive)
-            cache.step_at(rows.slots, rows.positions)
-            logits = self.model.logits(self.model.decode(rows.newest, rows.positions, cache))
-            # Rows that have ended stay for the sake of the batch's width; they must not leave the buffer.
-            rows.positions = (rows.positions + 1).clamp(max=cache.buffer.shape[2] - 1)
-            step += 1
-
-    def _read_prompts(
-        self, prompts: Sequence[Sequence[int]], wave: range, cache: SlotCache, params: SamplingParams
-    ) -> tuple[_Rows, Tensor]:
-        """Read every prompt of the wave once, then give each of its samples a copy."""
-        lengths = torch.tensor([len(prompts[i]) for i in wave])  # (prompts,)
-        # A few widths, so few shapes; but no position past the rotary tables.
-        width = min(_round_up(int(lengths.max()), 8), self.model.config.max_position_embeddings)
-        ids = torch.zeros(len(wave), width, dtype=torch.int64)
-        for row, i in enumerate(wave):
-            ids[row, : len(prompts[i])] = torch.tensor(prompts[i])
-        first = torch.arange(len(wave)) * params.n  # slot of each prompt's first sample
-        cache.read_prompts_into(first)
-        hidden = self.model(ids, cache=cache)  # (prompts, T, D)
-        last = hidden[torch.arange(len(wave)), lengths - 1]  # (prompts, D)
-        slots = torch.arange(len(wave) * params.n)
-        if params.n > 1:
-            cache.copy(first.repeat_interleave(params.n), slots)
-        rows = _Rows(
-            members=list(range(wave.start * params.n, wave.stop * params.n)),
-            slots=slots,
-            positions=lengths.repeat_interleave(params.n),
-            newest=torch.empty(0, dtype=torch.int64),
-        )
-        return rows, self.model.logits(last).repeat_interleave(params.n, 0)
-
-    def _record(
-        self, rows: _Rows, logprobs: Tensor, sequences: list[_Sequence], params: SamplingParams
-    ) -> None:
-        for member, token, logprob in zip(rows.members, rows.newest.tolist(), logprobs.tolist(), strict=True):
-            sequence = sequences[member]
-            if sequence.finish is not None:
-                continue
-            sequence.ids.append(token)
-            sequence.logprobs.append(logprob)
-            if token in params.stop_ids:
-                sequence.finish = Finish.STOP
-            elif len(sequence.ids) == params.max_new_tokens:
-                sequence.finish = Finish.LENGTH
-
-    def _shrink(self, rows: _Rows, alive: list[int]) -> _Rows:
-        """Drop ended rows once a whole stride of them has gathered."""
-        width = min(_round_up(len(alive), self.stride), len(rows.members))
-        if width == len(rows.members):
-            return rows
-        living = set(alive)
-        ended = [r for r in range(len(rows.members)) if r not in living]
-        return rows.keep(alive + ended[: width - len(alive)])
-
-
-def _uniforms(prompts: Sequence[Sequence[int]], params: SamplingParams) -> Tensor:
-    """One stream of numbers per sequence. -> (M, max_new_tokens)
-
-    Named by the prompt itself, so that a request's answer does not depend on its companions; a prompt that
-    comes twice in one call is two requests.
-    """
-    uniforms = torch.empty(len(prompts) * params.n, params.max_new_tokens)
-    times_seen: Counter[tuple[int, ...]] = Counter()
-    for prompt_id, prompt in enumerate(prompts):
-        key = tuple(prompt)
-        for sample in range(params.n):
-            seed = stream_seed(params.seed, "sample", *key, "time", times_seen[key], sample)
-            torch.rand(
-                params.max_new_tokens,
-                generator=torch.Generator().manual_seed(seed),
-                out=uniforms[prompt_id * params.n + sample],
-            )
-        times_seen[key] += 1
-    return uniforms
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return (value + multiple - 1) // multiple * multiple

@@ -39,9 +39,9 @@ class PagedCache:
         layers = config.num_hidden_layers + min(1, config.num_nextn_predict_layers)
         shape = (layers, num_blocks, BLOCK)
         stored = torch.int8 if self.is_int8 else dtype
-        self.entries = torch.zeros(*shape, sum(self.parts), dtype=stored, device=device)  # (L, C, BLOCK, W)
+        self.entries = torch.empty(*shape, sum(self.parts), dtype=stored, device=device)  # (L, C, BLOCK, W)
         num_scales = len(self.parts) if self.is_int8 else 0
-        self.scales = torch.zeros(*shape, num_scales, dtype=torch.float32, device=device)  # (L, C, BLOCK, K)
+        self.scales = torch.empty(*shape, num_scales, dtype=torch.float32, device=device)  # (L, C, BLOCK, K)
         self.repeats = torch.tensor(self.parts, device=device)
 
     @property

@@ -41,6 +41,11 @@ class EngineSettings:
         for name in ("max_sequences", "max_batch_tokens", "max_waiting", "draft_tokens", "spill_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
+        if self.max_batch_tokens < self.max_sequences:
+            raise ConfigError(
+                f"max_batch_tokens = {self.max_batch_tokens}, but {self.max_sequences} sequences want a token "
+                "in every step; raise it to at least max_sequences."
+            )
         if self.cache_bytes is not None and self.cache_bytes < 1:
             raise ConfigError(f"cache_bytes = {self.cache_bytes} must be at least 1, or None to choose it.")
         if self.speculation is Speculation.MTP and self.draft_tokens != 1:

@@ -73,8 +73,8 @@ def decode_attention(q: Tensor, keys: Tensor, values: Tensor, cached: Cached, *,
         is_seen = position < ends[..., None]  # (S', T, P)
         if cached.firsts is not None:
             is_seen &= position >= cached.firsts[rows.sequences, None, None]
-        # A block may hold what another sequence left past this one's end, and 0 * NaN is NaN.
-        v = v.masked_fill(~(position < ends[:, -1:])[:, :, None, None], 0)
+        # The newest token sees all that is seen; beside it lies what others left, and 0 * NaN is NaN.
+        v = v.masked_fill(~is_seen[:, -1, :, None, None], 0)
         heads = q[rows.tokens].unflatten(2, (k.shape[2], -1))  # (S', T, G, H / G, Dk)
         scores = torch.einsum("stghd,spgd->sghtp", heads, k) * scale
         scores = scores if scores.dtype == torch.float64 else scores.float()

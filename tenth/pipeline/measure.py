@@ -14,6 +14,7 @@ from tenth.base.runlog import MetricSink
 from tenth.base.seeds import stream_seed
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
+from tenth.engine.settings import EngineSettings
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer
 from tenth.pipeline.frozen import guess_baselines, held_out_problems
@@ -25,6 +26,7 @@ from tenth.tasks.judge import Judge
 from tenth.tokenizer.tokenizer import Tokenizer
 
 _EXAMPLES_PER_FAMILY = 2
+_WIDE = EngineSettings(max_sequences=512, max_batch_tokens=2048)  # the whole test set is known in advance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def _ask(recipe: ZeroRecipe, model: Transformer, tokenizer: Tokenizer, mode: Mod
     with Judge() as judge:
         return answer_problems(
             held_out_problems(recipe),
-            LocalPool(Engine(model), tokenizer),
+            LocalPool(Engine(model, _WIDE), tokenizer),
             judge.check,
             tokenizer=tokenizer,
             template=recipe.template,

@@ -22,6 +22,7 @@ from tenth.base.seeds import stream_random, stream_seed
 from tenth.checkpoint.model_dir import save_model
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
+from tenth.engine.settings import EngineSettings
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer
 from tenth.pipeline.base import optim_config
@@ -89,9 +90,9 @@ class Learner:
         self.recipe, self.config, self.model, self.tokenizer = recipe, config, model, tokenizer
         self.updater = WeightUpdater(model, optim_config(config.optim))
         self.reference = copy.deepcopy(model).requires_grad_(False) if config.beta > 0 else None
-        self.pool = LocalPool(
-            Engine(model, max_sequences=config.prompts_per_step * config.num_generations), tokenizer
-        )
+        sequences = config.prompts_per_step * config.num_generations
+        settings = EngineSettings(max_sequences=sequences, max_batch_tokens=max(sequences, 2048))
+        self.pool = LocalPool(Engine(model, settings), tokenizer)
         self.rewards = RewardSet(
             judge.check,
             weights={
@@ -110,6 +111,7 @@ class Learner:
         began = time.perf_counter()
         if self.reference is not None and step and step % self.config.reference_refresh_steps == 0:
             self.reference.load_state_dict(self.model.state_dict())
+        self.pool.refresh_weights()  # the last step's update, or a checkpoint, has changed them
         rollouts = self._sample(step)
         sampled = time.perf_counter()
         stats = self._update(step, rollouts)

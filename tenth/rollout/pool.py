@@ -20,13 +20,19 @@ class SamplerPool(Protocol):
         """`params.n` completions for every prompt, in order."""
         ...
 
+    def refresh_weights(self) -> None:
+        """Sample from the weights as they are now."""
+
 
 class LocalPool:
-    """An engine in this process over the trainer's own model: new weights are there the moment they are
-    written."""
+    """An engine in this process over the trainer's own model."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self.engine, self.tokenizer = engine, tokenizer
+
+    def refresh_weights(self) -> None:
+        """See `SamplerPool`."""
+        self.engine.refresh_weights()
 
     def sample(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Completion]]:
         """See `SamplerPool`."""

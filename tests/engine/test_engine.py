@@ -3,18 +3,18 @@
 import dataclasses
 import math
 
+import hypothesis
 import pytest
 import torch
 from engine_models import CONFIGS, CONTEXT, DEEPSEEK, QWEN, VOCABULARY, build, random_prompts
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tenth.base.errors import ConfigError
 from tenth.base.records import Finish
-from tenth.engine import engine as engine_module
 from tenth.engine.engine import Engine
-from tenth.engine.kv_cache import SlotCache
 from tenth.engine.request import SamplingParams
+from tenth.engine.settings import EngineSettings
 
 # Tokens are compared in float64: in float32 another batch width may round a near-tie the other way.
 PROMPTS = random_prompts(5, 1, 17, 9, 30, 5, 2)
@@ -69,22 +69,13 @@ def test_a_request_gets_the_same_answer_alone_and_in_a_batch(network):
 
 
 @every_network
-@pytest.mark.parametrize("max_sequences", [1, 3, 7])
-@pytest.mark.parametrize("stride", [1, 32])
-def test_waves_and_strides_change_nothing(network, max_sequences, stride):
+@pytest.mark.parametrize(("max_sequences", "max_batch_tokens"), [(1, 1), (3, 4), (7, 30), (30, 30)])
+def test_bounds_of_a_step_change_nothing(network, max_sequences, max_batch_tokens):
     params = SamplingParams(max_new_tokens=16, n=2, stop_ids=(0, 3), seed=5)
     wanted = Engine(network).generate(PROMPTS, params)
-    found = Engine(network, max_sequences=max_sequences, stride=stride).generate(PROMPTS, params)
-    for a, b in zip(found, wanted, strict=True):
+    settings = EngineSettings(max_sequences=max_sequences, max_batch_tokens=max_batch_tokens)
+    for a, b in zip(Engine(network, settings).generate(PROMPTS, params), wanted, strict=True):
         assert_same(a, b)
-
-
-def test_float32_too_gives_the_same_answers_in_any_split():
-    network = build(QWEN, dtype=torch.float32)
-    params = SamplingParams(max_new_tokens=16, n=2, stop_ids=(0,), seed=5)
-    wanted = Engine(network).generate(PROMPTS, params)
-    found = Engine(network, max_sequences=3, stride=2).generate(PROMPTS, params)
-    assert [[g.ids for g in group] for group in found] == [[g.ids for g in group] for group in wanted]
 
 
 def test_the_seed_decides():
@@ -116,7 +107,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are_or_how_long_they_may_gro
 def test_a_stop_id_is_kept_and_ends_the_answer(network):
     stop_ids = (0, 3)
     params = SamplingParams(max_new_tokens=8, n=4, stop_ids=stop_ids, seed=2)
-    answers = [a for group in Engine(network, stride=1).generate(PROMPTS, params) for a in group]
+    answers = [a for group in Engine(network).generate(PROMPTS, params) for a in group]
     assert {a.finish for a in answers} == {Finish.STOP, Finish.LENGTH}  # both happen here
     for answer in answers:
         assert not set(answer.ids[:-1]) & set(stop_ids)
@@ -206,79 +197,30 @@ def test_impossible_parameters_are_refused(wrong):
         SamplingParams(**{"max_new_tokens": 4, **wrong})
 
 
-class WatchedCache(SlotCache):
-    """A slot cache that checks every write: inside the buffer and the context, one row per slot."""
-
-    steps = 0
-
-    def read_prompts_into(self, slots):
-        assert int(slots.max()) < self.buffer.shape[1]
-        super().read_prompts_into(slots)
-
-    def step_at(self, slots, positions):
-        type(self).steps += 1
-        assert len(slots.unique()) == len(slots) == len(positions)
-        assert int(slots.min()) >= 0
-        assert int(slots.max()) < self.buffer.shape[1]
-        assert int(positions.min()) > 0
-        assert int(positions.max()) < min(self.buffer.shape[2], CONTEXT)
-        super().step_at(slots, positions)
-
-
-@settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     new=st.integers(1, CONTEXT - 40),
     n=st.integers(1, 4),
     max_sequences=st.integers(1, 30),
-    stride=st.integers(1, 9),
+    spare=st.integers(0, 40),
     stop_ids=st.sets(st.integers(0, VOCABULARY - 1), max_size=VOCABULARY),
     seed=st.integers(0, 99),
 )
-def test_no_row_living_or_ended_ever_writes_outside(lengths, new, n, max_sequences, stride, stop_ids, seed):
+def test_however_a_batch_is_made_up_everybody_gets_what_the_network_gives(
+    lengths, new, n, max_sequences, spare, stop_ids, seed
+):
     params = SamplingParams(max_new_tokens=new, n=n, stop_ids=tuple(stop_ids), seed=seed)
     prompts = random_prompts(*lengths, seed=seed)
     network = NETWORKS["qwen"]
-    engine = Engine(network, max_sequences=max_sequences, stride=stride)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "SlotCache", WatchedCache)
-        groups = engine.generate(prompts, params)
+    settings = EngineSettings(max_sequences=max_sequences, max_batch_tokens=max_sequences + spare)
+    groups = Engine(network, settings).generate(prompts, params)
     for prompt, group in zip(prompts, groups, strict=True):
         answer = group[-1]
         assert answer.logprobs == pytest.approx(recompute(network, prompt, answer.ids), abs=1e-10)
 
 
-def test_rows_that_ended_first_do_not_disturb_those_that_live_on():
-    # one long prompt that ends at once, one short one that lives to the limit, wide stride: nobody is dropped
-    network = NETWORKS["deepseek"]
-    prompts = random_prompts(40, 1)
-    ((long,), _) = Engine(network).generate(prompts, SamplingParams(max_new_tokens=1))
-    params = SamplingParams(max_new_tokens=30, stop_ids=long.ids)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "SlotCache", WatchedCache)
-        ((ended,), (other,)) = Engine(network, stride=32).generate(prompts, params)
-    assert ended.ids == long.ids
-    assert other.logprobs == pytest.approx(recompute(network, prompts[1], other.ids), abs=1e-10)
-
-
-def test_the_batch_shrinks_as_sequences_end(monkeypatch):
-    widths = []
-
-    class Counting(SlotCache):
-        def step_at(self, slots, positions):
-            widths.append(len(slots))
-            super().step_at(slots, positions)
-
-    monkeypatch.setattr(engine_module, "SlotCache", Counting)
-    params = SamplingParams(max_new_tokens=40, n=16, stop_ids=(0, 1, 2, 3))
-    Engine(NETWORKS["qwen"], stride=4).generate(PROMPTS[:2], params)
-    assert widths == sorted(widths, reverse=True)
-    assert widths[0] > 16
-    assert widths[-1] == 4
-    assert all(width % 4 == 0 for width in widths)
-
-
-def test_weights_changed_in_place_are_used_at_once():
+def test_weights_changed_in_place_are_used_once_the_engine_is_told():
     network = build(QWEN)
     engine = Engine(network)
     params = SamplingParams(max_new_tokens=8, temperature=0.0)
@@ -286,7 +228,9 @@ def test_weights_changed_in_place_are_used_at_once():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(9)))
+    assert engine.refresh_weights() == 1
     after = engine.generate(PROMPTS, params)
+    assert after[0][0].weights_version == 1
     assert [g[0].ids for g in before] != [g[0].ids for g in after]
     assert after[0][0].logprobs == pytest.approx(recompute(network, PROMPTS[0], after[0][0].ids), abs=1e-10)
 

@@ -6,6 +6,7 @@ from engine_models import CONFIGS, build, random_prompts
 
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
+from tenth.engine.settings import EngineSettings
 from tenth.training.batches import Layout, TrainedSequence, collate
 from tenth.training.logprobs import answer_logprobs
 
@@ -15,7 +16,7 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.k
 
 def sampled(network, params):
     """Pairs of (prompt, answer)."""
-    groups = Engine(network, max_sequences=7, stride=2).generate(PROMPTS, params)
+    groups = Engine(network, EngineSettings(max_sequences=7, max_batch_tokens=11)).generate(PROMPTS, params)
     return [(prompt, answer) for prompt, group in zip(PROMPTS, groups, strict=True) for answer in group]
 
 

@@ -52,7 +52,7 @@ POINTS = (
     _point("weights written, stage not done", "base", "tenth.pipeline.base:save_model", 1, is_after=True),
     _point("between stages", "base", "tenth.pipeline.stage:_is_done", 1),
     _point("mid-measuring", "measure-base", "tenth.pipeline.measure:write_lines", 2),
-    _point("mid-rollout", "zero", "tenth.engine.engine:sample_ids", 60),
+    _point("mid-rollout", "zero", "tenth.engine.engine:draw", 60),
     _point("between rollout and update", "zero", "tenth.pipeline.reinforce:weigh_rollouts", 3),
     _point("mid-update, between minibatches", "zero", "tenth.training.optim:WeightUpdater.apply", 6),
     _point("mid-update, masters changed", "zero", "tenth.training.master:MasterWeights.publish", 5),

@@ -1,4 +1,4 @@
-"""The pool in this process: text and ids agree, and new weights are there the moment they are written."""
+"""The pool in this process: text and ids agree, and new weights are there once it is told."""
 
 import torch
 from scripted import make_tokenizer
@@ -37,12 +37,13 @@ def test_the_same_seed_gives_the_same_answers():
     assert pool.sample(PROMPTS, PARAMS) == pool.sample(PROMPTS, PARAMS)
 
 
-def test_new_weights_need_no_message():
+def test_new_weights_are_used_once_the_pool_is_told():
     model, pool = build()
     before = pool.sample(PROMPTS, PARAMS)
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.weight[TOKENIZER.eos_id] = 100.0 * model(torch.tensor([PROMPTS[0]]))[0, -1]
+    pool.refresh_weights()
     after = pool.sample(PROMPTS[:1], PARAMS)
     assert before[0] != after[0]
     assert all(each.answer_ids == (TOKENIZER.eos_id,) for each in after[0])

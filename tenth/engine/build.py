@@ -1,0 +1,55 @@
+"""What an engine is built of: the runner that suits the model, the size of its cache, who guesses."""
+
+import torch
+
+from tenth.base.errors import ConfigError
+from tenth.base.machine import free_memory_bytes
+from tenth.engine.batcher import Batcher
+from tenth.engine.block_pool import BLOCK, BlockPool
+from tenth.engine.drafts import Drafter, LookupDrafter, MtpDrafter
+from tenth.engine.runner import Runner
+from tenth.engine.settings import EngineSettings, Speculation
+from tenth.engine.torch_runner import TorchRunner
+from tenth.model.transformer import Transformer
+
+_FREE_SHARE = 4  # the cache takes this part of the memory that is free
+_UNKNOWN_BYTES = 1 << 30  # where nobody says how much is free
+
+
+def build_runner(model: Transformer, settings: EngineSettings) -> Runner:
+    """The fastest runner that takes this model."""
+    return TorchRunner(model, cache_dtype=settings.cache_dtype)
+
+
+def count_blocks(model: Transformer, runner: Runner, settings: EngineSettings) -> int:
+    """How many blocks fit; no more than all sequences at full length could use."""
+    useful = settings.max_sequences * -(-model.config.max_position_embeddings // BLOCK)
+    budget = settings.cache_bytes or _free_bytes(model.norm.weight.device) // _FREE_SHARE
+    if budget < runner.block_bytes:
+        raise ConfigError(
+            f"the cache may have {budget} bytes, but one block of {BLOCK} tokens needs {runner.block_bytes}; "
+            "raise cache_bytes or free some memory."
+        )
+    return min(useful, budget // runner.block_bytes)
+
+
+def build_drafter(
+    model: Transformer, settings: EngineSettings, runner: Runner, batcher: Batcher, pool: BlockPool
+) -> Drafter | None:
+    """Whoever guesses next tokens; None: nobody."""
+    if settings.speculation is Speculation.NONE:
+        return None
+    if settings.speculation is Speculation.PROMPT_LOOKUP:
+        return LookupDrafter(settings.draft_tokens)
+    if not model.config.num_nextn_predict_layers:
+        raise ConfigError(
+            f"model '{model.config.name}' has no MTP module to guess with; set speculation to "
+            f"{Speculation.PROMPT_LOOKUP} or {Speculation.NONE}."
+        )
+    return MtpDrafter(runner, batcher, pool)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return free_memory_bytes() or _UNKNOWN_BYTES
