@@ -67,7 +67,6 @@ class World:
 
     def step(self, random: Random | None = None, *, aborted=()) -> Plan:
         """With a `random`, drafts are made up; `aborted` are aborted while the step is being computed."""
-        random = random or Random(0)
         self.num_steps += 1
         plan = self.scheduler.schedule()
         self._check_plan(plan)
@@ -99,7 +98,7 @@ class World:
         assert self.pool.num_free == self.pool.num_blocks
         assert set(self.ends.values()) <= {1}
 
-    def _advance(self, work: Work, random: Random) -> None:
+    def _advance(self, work: Work, random: Random | None) -> None:
         """Draw, compare with the drafts, append, tell the scheduler: in either order."""
         track, sample = work.track, self.samples.get(work.track.key)
         if sample is None:  # aborted in this very step
@@ -117,7 +116,7 @@ class World:
             kept += len(new) - 1 - work.num_drafts
         sample.num_computed += kept
         sample.end = work.start + kept
-        if random.random() < 0.5:
+        if random is None or random.random() < 0.5:
             track.tokens.extend(new)
             self.scheduler.computed(work, kept)
         else:
@@ -127,7 +126,7 @@ class World:
         if new:
             self._go_on(sample, random)
 
-    def _go_on(self, sample: Sample, random: Random) -> None:
+    def _go_on(self, sample: Sample, random: Random | None) -> None:
         """A token was drawn: fork, end or guess what comes next."""
         track = sample.track
         if sample.siblings:
@@ -136,7 +135,7 @@ class World:
         if not left:
             self.scheduler.finish(track)
             self._end(track.key)
-        elif left > 1 and random.random() < 0.5:
+        elif random is not None and left > 1 and random.random() < 0.5:
             tokens = list(track.tokens)
             for _ in range(random.randint(1, min(5, left - 1))):
                 tokens.append(self._draw(tokens, track.key) if random.random() < 0.8 else 99)
