@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 # glibc hands large buffers back to the system after every operation and faults them in again for the next.
-# These two
-# settings stop that, for every side alike; whether a peer is faster with them is part of its grid.
+# These settings stop that, for every side alike; whether a peer is faster with them is part of its grid.
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -45,6 +44,12 @@ class Channel:
         """How many steps to run now; None: the end."""
         line = self._requests.readline()
         return int(line) if line.strip() else None
+
+    def answer(self, answer: Callable[[Any], Any], facts: Mapping[str, Any]) -> None:
+        """Say what was built, then answer every request: any JSON value to any JSON value."""
+        self.send(dict(facts))
+        while (line := self._requests.readline()).strip():
+            self.send(answer(json.loads(line)))
 
     def serve(self, step: Callable[[], object], facts: Mapping[str, Any]) -> None:
         """Say what was built, then run steps as they are asked for."""
@@ -81,12 +86,16 @@ class Worker:
             raise WorkerError(answer["error"])
         return answer
 
-    def run(self, count: int) -> list[float]:
-        """Seconds of each of `count` steps."""
+    def ask(self, request: Any) -> Any:
+        """One request to a side that answers."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._receive()
+
+    def run(self, count: int) -> list[float]:
+        """Seconds of each of `count` steps."""
+        return self.ask(count)
 
     def close(self) -> None:
         assert self._process.stdin is not None

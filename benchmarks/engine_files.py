@@ -1,0 +1,66 @@
+"""Where each side finds the weights of a shape and format; what is missing is made.
+
+In:  a directory that outlives the run, a shape, a format.
+Out: our model directory, quantised as by `tenth quantize`; the peer's file, quantised by its own library.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.engine_cases import BITS, LLAMA, LLAMA_FORMATS, Format
+from benchmarks.engine_weights import model_directory
+from benchmarks.gguf_file import write_gguf
+from tenth.checkpoint.model_dir import load_model, save_model
+from tenth.checkpoint.quantized_dir import quantize_directory
+from tenth.tokenizer.tokenizer import Tokenizer
+
+
+def our_directory(root: Path, shape: str, weights: Format) -> Path:
+    """A model directory."""
+    whole = model_directory(root, shape)
+    if weights == "bf16":
+        return whole
+    directory = root / shape / weights
+    if not (directory / "config.json").exists():
+        quantize_directory(whole, directory, bits=BITS[weights])
+    return directory
+
+
+def adopt(root: Path, directory: Path) -> str:
+    """Give a trained model a place among the shapes, in bf16; the name it goes by there."""
+    name = f"{directory.resolve().parent.name}-{directory.resolve().name}"
+    target = root / name / "bf16"
+    if not (target / "config.json").exists():
+        model = load_model(directory, dtype=torch.bfloat16)
+        has_tokenizer = (directory / "tokenizer.json").exists()
+        save_model(target, model, save_tokenizer=Tokenizer.load(directory).save if has_tokenizer else None)
+    return name
+
+
+def peer_file(root: Path, shape: str, weights: Format, *, peer: str = LLAMA) -> Path:
+    """A GGUF file."""
+    kind = LLAMA_FORMATS[peer][weights]
+    path = root / shape / f"{kind.lower()}.gguf"
+    if path.exists():
+        return path
+    if kind == "BF16":
+        model = load_model(model_directory(root, shape), dtype=torch.bfloat16)
+        write_gguf(path, model, dtype=torch.bfloat16)
+    else:
+        # In a process of its own: the peer's library shares none with torch.
+        source = str(peer_file(root, shape, "bf16"))
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.engine_llama", source, str(path), kind]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return path
+
+
+def wide_file(root: Path, shape: str) -> Path:
+    """The peer's file in float32, for checks."""
+    path = root / shape / "f32.gguf"
+    if not path.exists():
+        model = load_model(model_directory(root, shape), dtype=torch.float32)
+        write_gguf(path, model, dtype=torch.float32)
+    return path
