@@ -24,10 +24,11 @@ struct Matrix {
         return cols * bytes[kind];
     }
     int64_t groups() const { return cols / group; }
+    int32_t offset() const { return kind == I8 ? 128 : 8; }
 };
 
 // A row of x in the form that the weights want: float32, bfloat16, or for quantised weights 16-bit integers in two signed
-// planes of bytes (x = scale * (256 high + low)), followed by the planes' sums over each group and the scale.
+// planes of bytes (x = scale * (256 high + low)), followed by what the codes' offset adds to each group, and the scale.
 // 16 bits, not 8: a quantised weight then costs its own error only.
 static inline int64_t row_bytes(const Matrix& m) {
     if (m.kind == F32) return m.cols * 4;
@@ -36,14 +37,14 @@ static inline int64_t row_bytes(const Matrix& m) {
 }
 struct Planes {
     int8_t *high, *low;
-    int32_t *high_sums, *low_sums;
+    int32_t *high_start, *low_start;              // -offset * sum of the plane over each group
     float* scale;
     Planes(const Matrix& m, const uint8_t* row) {
         high = (int8_t*)row;
         low = high + m.cols;
-        high_sums = (int32_t*)(low + m.cols);
-        low_sums = high_sums + m.groups();
-        scale = (float*)(low_sums + m.groups());
+        high_start = (int32_t*)(low + m.cols);
+        low_start = high_start + m.groups();
+        scale = (float*)(low_start + m.groups());
     }
 };
 
@@ -70,8 +71,8 @@ static inline void prepare_row(const Matrix& m, const float* x, uint8_t* row) {
             high_sum += high;
             low_sum += low;
         }
-        p.high_sums[g] = high_sum;
-        p.low_sums[g] = low_sum;
+        p.high_start[g] = -m.offset() * high_sum;
+        p.low_start[g] = -m.offset() * low_sum;
     }
 }
 
@@ -94,7 +95,7 @@ static inline void matrix_row(const Matrix& m, int64_t n, float* out) {
         else if (m.kind == BF16) out[k] = widen(((const bf16*)panel)[k / 2 * 32 + lane * 2 + k % 2]);
         else {
             float scale = half_to_float(m.scales[(n / 16 * m.groups() + k / m.group) * 16 + lane]);
-            if (m.kind == I8) out[k] = scale * (int(panel[k / 4 * 64 + lane * 4 + k % 4]) - 128);
+            if (m.kind == I8) out[k] = scale * (panel[k / 4 * 64 + lane * 4 + k % 4] - 128);
             else out[k] = scale * ((panel[k / 8 * 64 + lane * 4 + k % 4] >> (k % 8 / 4 * 4) & 15) - 8);
         }
     }
@@ -164,7 +165,7 @@ static inline void tile_quantised(const Matrix& m, int64_t panel, const uint8_t*
     }
     vec16 sum[R][C] = {};
     const __m512i nibble = _mm512_set1_epi8(15);
-    constexpr int ZERO = FOUR ? 8 : 128, PER_LOAD = FOUR ? 8 : 4;
+    constexpr int PER_LOAD = FOUR ? 8 : 4;
     for (int64_t g = 0; g < m.groups(); ++g) {
         int16lanes high[R][C], low[R][C];
         const int8_t *xh[R], *xl[R];
@@ -173,8 +174,8 @@ static inline void tile_quantised(const Matrix& m, int64_t panel, const uint8_t*
             xh[i] = p.high + g * m.group;
             xl[i] = p.low + g * m.group;
             for (int j = 0; j < C; ++j) {
-                high[i][j] = int16lanes{} - ZERO * p.high_sums[g];
-                low[i][j] = int16lanes{} - ZERO * p.low_sums[g];
+                high[i][j] = int16lanes{} + p.high_start[g];
+                low[i][j] = int16lanes{} + p.low_start[g];
             }
         }
         for (int64_t k = 0; k < m.group; k += PER_LOAD) {
@@ -222,28 +223,41 @@ static inline void tile_quantised(const Matrix& m, int64_t panel, const uint8_t*
 }
 #endif
 
-template <int R, int C> static inline void tile(const Matrix& m, int64_t panel, const uint8_t* const* x, int64_t first, const Target& y) {
-    if (m.kind == I8) tile_quantised<R, C, false>(m, panel, x, first, y);
-    else if (m.kind == I4) tile_quantised<R, C, true>(m, panel, x, first, y);
-    else tile_plain<R, C>(m, panel, x, first, y);
+template <bool PLAIN, int R, int C>
+static inline void tile(const Matrix& m, int64_t panel, const uint8_t* const* x, int64_t first, const Target& y) {
+    if constexpr (PLAIN) tile_plain<R, C>(m, panel, x, first, y);
+    else if (m.kind == I8) tile_quantised<R, C, false>(m, panel, x, first, y);
+    else tile_quantised<R, C, true>(m, panel, x, first, y);
 }
 
-template <int R> static void some_rows(const Matrix& m, int64_t panel, int64_t count, const Source& x, int64_t first, const Target& y) {
-    constexpr int C = R == 8 ? 2 : 4;
+// One row of plain numbers: one stream is what memory feeds fastest. More rows: as many sums as hide the latency of a
+// multiply-add and fit the registers; integers have three per output.
+static constexpr int64_t panels_at_once(bool is_plain, int64_t rows) {
+    if (rows >= 8) return is_plain ? 2 : 1;
+    if (rows >= 4) return is_plain ? 4 : 2;
+    return rows == 1 && is_plain ? 1 : 2;
+}
+
+template <bool PLAIN, int R> static void some_rows(const Matrix& m, int64_t panel, int64_t count, const Source& x, int64_t first, const Target& y) {
+    constexpr int C = panels_at_once(PLAIN, R);
     const uint8_t* rows[R];
     for (int i = 0; i < R; ++i) rows[i] = x.row(first + i);
-    if (count == C) return tile<R, C>(m, panel, rows, first, y);
-    for (int64_t j = 0; j < count; ++j) tile<R, 1>(m, panel + j, rows, first, y);
+    if (C > 1 && count == C) return tile<PLAIN, R, C>(m, panel, rows, first, y);
+    for (int64_t j = 0; j < count; ++j) tile<PLAIN, R, 1>(m, panel + j, rows, first, y);
 }
 
 // All rows times the panels [begin, end): what one thread does.
-static inline void product(const Matrix& m, int64_t begin, int64_t end, const Source& x, int64_t rows, const Target& y) {
-    int64_t step = rows >= 8 ? 2 : 4;
+template <bool PLAIN> static void product_of(const Matrix& m, int64_t begin, int64_t end, const Source& x, int64_t rows, const Target& y) {
+    int64_t step = panels_at_once(PLAIN, rows);
     for (int64_t panel = begin; panel < end; panel += step) {
         int64_t count = std::min(step, end - panel), i = 0;
-        for (; i + 8 <= rows; i += 8) some_rows<8>(m, panel, count, x, i, y);
-        for (; i + 4 <= rows; i += 4) some_rows<4>(m, panel, count, x, i, y);
-        for (; i + 2 <= rows; i += 2) some_rows<2>(m, panel, count, x, i, y);
-        for (; i < rows; ++i) some_rows<1>(m, panel, count, x, i, y);
+        for (; i + 8 <= rows; i += 8) some_rows<PLAIN, 8>(m, panel, count, x, i, y);
+        for (; i + 4 <= rows; i += 4) some_rows<PLAIN, 4>(m, panel, count, x, i, y);
+        for (; i + 2 <= rows; i += 2) some_rows<PLAIN, 2>(m, panel, count, x, i, y);
+        for (; i < rows; ++i) some_rows<PLAIN, 1>(m, panel, count, x, i, y);
     }
+}
+static inline void product(const Matrix& m, int64_t begin, int64_t end, const Source& x, int64_t rows, const Target& y) {
+    if (m.kind == F32 || m.kind == BF16) product_of<true>(m, begin, end, x, rows, y);
+    else product_of<false>(m, begin, end, x, rows, y);
 }
