@@ -5,8 +5,8 @@ wants something leaves a command, which is obeyed between two steps, and finds t
 In:  prepared requests, aborts, calls.
 Out: pieces in `Mailbox`es. Each has at most one wake-up under way and gathers what is not read yet, so a slow
 reader costs the length of the answer and nothing more.
-When the engine raises: nobody knows in which state it is, so it never runs again; every request that waits,
-and every one that comes later, gets the error.
+When a step raises: every request that waits gets the error and is taken back; the engine starts over by
+itself, so the thread goes on with requests that come later.
 """
 
 import asyncio
@@ -22,8 +22,12 @@ from tenth.llm.text_requests import TextRequest, TextRequests
 T = TypeVar("T")
 
 
+class EngineFaultError(Exception):
+    """A step of the engine raised; `__cause__` is what."""
+
+
 class EngineStoppedError(Exception):
-    """The engine was closed, or failed; then `__cause__` says how."""
+    """The engine takes no more requests: it was closed, or it is past mending; then `__cause__` says why."""
 
 
 class Mailbox:
@@ -154,7 +158,7 @@ class EngineThread:
     def _stopped(self) -> EngineStoppedError:
         if self._failure is None:
             return EngineStoppedError("the engine was closed; build a new one.")
-        error = EngineStoppedError(f"the engine failed ({self._failure!r}); build a new one.")
+        error = EngineStoppedError(f"the engine is past mending ({self._failure!r}); build a new one.")
         error.__cause__ = self._failure
         return error
 
@@ -163,9 +167,7 @@ class EngineThread:
     def _run(self) -> None:
         try:
             while self._obey():
-                if self._requests.has_work:
-                    for key, piece in self._requests.step():
-                        self._deliver(key, piece)
+                self._step()
             for key in list(self._mailboxes):
                 self._abort(key)
         except BaseException as failure:  # noqa: BLE001  whatever it is, nobody may wait for ever
@@ -177,6 +179,20 @@ class EngineThread:
             mailbox.fail(self._stopped())
         for _, refuse in commands:
             refuse(self._stopped())
+
+    def _step(self) -> None:
+        try:
+            pieces = self._requests.step() if self._requests.has_work else []
+        except Exception as cause:  # noqa: BLE001  whatever it is, nobody may wait for ever
+            for key, mailbox in self._mailboxes.items():
+                self._requests.abort(key)
+                error = EngineFaultError(f"the engine failed ({cause!r}), this request is lost; ask again.")
+                error.__cause__ = cause
+                mailbox.fail(error)
+            self._mailboxes = {}
+        else:
+            for key, piece in pieces:
+                self._deliver(key, piece)
 
     def _obey(self) -> bool:
         """Wait for something to do, do what was asked. False: the end."""

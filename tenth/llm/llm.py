@@ -16,8 +16,8 @@ import torch
 
 from tenth.base.errors import ConfigError, QueueFull
 from tenth.base.records import Message
-from tenth.base.seeds import stream_seed
 from tenth.engine.request import SamplingParams
+from tenth.engine.sequence import sample_streams
 from tenth.engine.settings import EngineSettings
 from tenth.llm.loading import load_requests
 from tenth.llm.outputs import Gathered, Output, Piece
@@ -67,7 +67,7 @@ class LLM:
         asked = []
         for number, prompt in enumerate(_as_list(prompts)):
             ids = self.requests.prompt_ids(prompt)
-            streams = _streams(ids, params, time=times_seen[ids])
+            streams = sample_streams(ids, params, time=times_seen[ids])
             times_seen[ids] += 1
             name = f"prompt {number}"
             asked.append(self.requests.prepare(ids, params, stops=stops, name=name, streams=streams))
@@ -165,10 +165,3 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
     if num_ids not in (0, len(prompts)):
         raise ConfigError("prompts mixes token ids with texts; give a list of texts or of lists of ids.")
     return [prompts] if num_ids else prompts  # type: ignore[list-item,return-value]  # which one, we know now
-
-
-def _streams(ids: tuple[int, ...], params: SamplingParams, *, time: int) -> tuple[int, ...] | None:
-    """A prompt that comes again in one call is another request, with draws of its own."""
-    if time == 0:
-        return None  # the engine's own choice
-    return tuple(stream_seed(params.seed, "sample", *ids, "time", time, sample) for sample in range(params.n))

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tenth.base.errors import ConfigError
 from tenth.base.records import Finish
 from tenth.engine.request import Request, SamplingParams, Update
 from tenth.engine.stats import EngineStats
@@ -29,11 +28,15 @@ Prompt = str | Sequence[int]
 
 
 class StepEngine(Protocol):
-    """What is needed of an engine (engine/engine.py); it is called from one thread at a time."""
+    """What is needed of an engine (engine/engine.py); all but `check` is called from one thread."""
 
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
+        ...
+
+    def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
+        """Raise what is wrong with a prompt; called from any thread."""
         ...
 
     def add(self, request: Request) -> None:
@@ -100,15 +103,10 @@ class TextRequests:
     ) -> TextRequest:
         """A request whose every fault has been found. `name` is for messages and need not be unique."""
         ids = self.prompt_ids(prompt)
-        limit = self.config.max_position_embeddings
-        if len(ids) + params.max_new_tokens > limit:
-            raise ConfigError(
-                f"{name} has {len(ids)} tokens and may grow by {params.max_new_tokens}, but the model's "
-                f"context is {limit}; shorten the prompt or lower max_new_tokens."
-            )
         eos = self.tokenizer.eos_id
         if not stops.ignore_eos and eos not in params.stop_ids:
             params = dataclasses.replace(params, stop_ids=(*params.stop_ids, eos))
+        self.engine.check(ids, params, name=name)
         request = Request(
             # Unique, so that no late update of an aborted request meets a new one of the same name.
             request_id=f"{name} ({next(self._numbers)})",

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from tenth.base.errors import QueueFull
+from tenth.base.errors import ConfigError, QueueFull
 from tenth.base.records import Finish
-from tenth.engine.request import Request, Update
+from tenth.engine.request import Request, SamplingParams, Update
 from tenth.llm.text_requests import TextRequests
 from tenth.model.config import GqaConfig, ModelConfig
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -52,6 +52,12 @@ class ScriptedEngine:
     @property
     def has_work(self) -> bool:
         return bool(self._todo)
+
+    def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
+        if not prompt_ids:
+            raise ConfigError(f"{name} is empty; give at least one token.")
+        if len(prompt_ids) + params.max_new_tokens > CONTEXT:
+            raise ConfigError(f"{name} is too long.")
 
     def add(self, request: Request) -> None:
         if len({request_id for request_id, _ in self._todo}) >= self.max_requests:

@@ -8,7 +8,7 @@ from tenth.base.errors import ConfigError, QueueFull
 from tenth.base.records import Finish
 from tenth.engine.request import SamplingParams
 from tenth.llm.async_llm import AsyncLLM
-from tenth.llm.engine_thread import EngineStoppedError
+from tenth.llm.engine_thread import EngineFaultError, EngineStoppedError
 
 TEN = SamplingParams(max_new_tokens=100)
 SOON = 60  # seconds after which a test has failed; no test is meant to come near
@@ -194,27 +194,54 @@ def test_one_that_was_never_used_can_be_closed():
 # trouble
 
 
-def test_a_fault_of_the_engine_reaches_everybody_who_waits_and_everybody_who_comes():
-    class Failing(ScriptedEngine):
-        def step(self):
-            if len(self.requests) < 3:
-                return []  # nothing yet
-            raise ZeroDivisionError("boom")
+class Failing(ScriptedEngine):
+    """Fails once three requests are there; or, when told so, in a way that leaves no engine."""
 
+    is_mendable = True
+
+    def step(self):
+        if len(self.requests) < 3:
+            return []  # nothing yet
+        if len(self.requests) == 3:
+            raise ZeroDivisionError("boom")
+        return super().step()
+
+    def abort(self, request_id, sample=None):
+        if not self.is_mendable:
+            raise OverflowError("no engine left")
+        super().abort(request_id, sample)
+
+
+async def three_answers(llm):
+    tasks = (llm.generate("q", TEN) for _ in range(3))
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_a_fault_of_the_engine_reaches_everybody_who_waits_and_nobody_who_comes_later():
+    async def main():
+        async with llm_saying({"q": "hello"}, Failing)[0] as llm:
+            return await three_answers(llm), (await llm.generate("q", TEN)).text
+
+    errors, later = run(main())
+    for error in errors:
+        assert isinstance(error, EngineFaultError)
+        assert isinstance(error.__cause__, ZeroDivisionError)
+    assert later == "hello"
+
+
+def test_a_fault_that_leaves_no_engine_reaches_everybody_who_comes_too():
     async def main():
         llm, engine = llm_saying({}, Failing)
-        tasks = (llm.generate("q", TEN) for _ in range(3))
-        errors = await asyncio.gather(*tasks, return_exceptions=True)
-        with pytest.raises(EngineStoppedError, match=r"the engine failed.*boom"):
+        engine.is_mendable = False
+        errors = await three_answers(llm)
+        with pytest.raises(EngineStoppedError, match=r"past mending .*no engine left"):
             llm.stream("q", TEN)
         with pytest.raises(EngineStoppedError):
             await llm.call(engine.abort)
         await llm.close()
         return errors
 
-    for error in run(main()):
-        assert isinstance(error, EngineStoppedError)
-        assert isinstance(error.__cause__, ZeroDivisionError)
+    assert [type(error) for error in run(main())] == [EngineStoppedError] * 3
 
 
 @pytest.mark.parametrize("prompt", ["x" * CONTEXT, []])
@@ -225,19 +252,14 @@ def test_a_prompt_that_cannot_be_run_raises_where_it_is_asked(prompt):
     assert not engine.requests
 
 
-def test_a_full_queue_is_the_trouble_of_the_one_who_came_last():
+def test_a_full_queue_is_the_trouble_of_the_one_who_came_and_not_of_the_engine():
     async def main():
-        llm, engine = llm_saying({"q": "hello"}, Gated, max_requests=1)
+        llm, engine = llm_saying({"q": "hello"}, max_requests=0)
         async with llm:
-            first = asyncio.create_task(llm.generate("q", TEN))
-            while not engine.requests:
-                await asyncio.sleep(0)
-            engine.let(1)
-            second = asyncio.create_task(llm.generate("q", TEN))
             with pytest.raises(QueueFull):
-                await second
-            engine.let(1000)
-            return (await first).text
+                await llm.generate("q", TEN)
+            engine.max_requests = 1
+            return (await llm.generate("q", TEN)).text
 
     assert run(main()) == "hello"
 
