@@ -88,7 +88,7 @@ class Batcher:
                 indices.append(index + draft)
                 sources.append(len(outputs))
                 outputs.append(len(ids) - 1 - work.num_drafts + draft)
-            if sample.siblings:
+            if sample.siblings and firsts is None:  # of guesses each has its own
                 samples += sample.siblings
                 indices += [index] * len(sample.siblings)
                 sources += [len(outputs) - 1] * len(sample.siblings)

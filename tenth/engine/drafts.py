@@ -66,7 +66,7 @@ class MtpDrafter:
             return
         drawn = sample(logits, packed.uniforms.to(logits.device), packed.settings)
         for each, token in zip(packed.samples, drawn.ids.tolist(), strict=True):
-            if token >= 0 and len(each.tokens) + 1 < each.limit:
+            if token >= 0 and len(each.tokens) + 1 < each.limit and not each.siblings:
                 each.drafts = [token]
 
     def _has_room(self, each: Sample) -> bool:

@@ -138,9 +138,16 @@ class Engine:
         updates, self.ledger.updates = self.ledger.updates, []
         return updates
 
-    @torch.inference_mode()
     def advance(self) -> None:
         """Compute one step; what is new is told by the next `step`."""
+        try:
+            self._advance()
+        except BaseException:  # an interrupt, or no memory: what had been planned is not in the cache
+            self._start_over()
+            raise
+
+    @torch.inference_mode()
+    def _advance(self) -> None:
         began = self.clock()
         plan = self.scheduler.schedule()
         if plan.preempted:

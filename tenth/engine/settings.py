@@ -43,8 +43,8 @@ class EngineSettings:
                 raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
         if self.max_batch_tokens < self.max_sequences:
             raise ConfigError(
-                f"max_batch_tokens = {self.max_batch_tokens}, but {self.max_sequences} sequences want a token "
-                "in every step; raise it to at least max_sequences."
+                f"max_batch_tokens = {self.max_batch_tokens}, but {self.max_sequences} sequences want a "
+                "token in every step; raise it to at least max_sequences."
             )
         if self.cache_bytes is not None and self.cache_bytes < 1:
             raise ConfigError(f"cache_bytes = {self.cache_bytes} must be at least 1, or None to choose it.")

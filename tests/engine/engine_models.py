@@ -1,9 +1,14 @@
 """Small networks for the engine's tests: experts with MLA, and dense with grouped queries."""
 
 import dataclasses
+import itertools
 
 import torch
+from torch import Tensor
 
+from tenth.engine.block_pool import BLOCK
+from tenth.engine.runner import Batch
+from tenth.engine.torch_runner import TorchRunner
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 from tenth.model.transformer import Transformer, initialise
 
@@ -65,3 +70,38 @@ def random_prompts(*lengths: int, seed: int = 3) -> list[list[int]]:
     """Prompts of these lengths."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randint(VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
+
+
+def build_long(config: ModelConfig, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Transformer:
+    """The same with a context of several blocks."""
+    return build(dataclasses.replace(config, max_position_embeddings=320), dtype=dtype, seed=seed)
+
+
+class WatchedRunner(TorchRunner):
+    """Counts what it computes, checks that no two sequences write into one block, and can be told to give NaN
+    for whoever's newest token has a certain id."""
+
+    def __init__(self, model: Transformer, *, poison: int | None = None) -> None:
+        super().__init__(model)
+        self.poison, self.num_tokens, self.widths = poison, 0, []
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.num_tokens += len(batch.ids)
+        self.widths.append(len(batch.starts) - 1)
+        check_batch(batch, self.cache.entries.shape[1])
+        logits = super().forward(batch)
+        if self.poison is not None:
+            logits = logits.clone()
+            logits[batch.ids[batch.outputs] == self.poison] = torch.nan
+        return logits
+
+
+def check_batch(batch: Batch, num_blocks: int) -> None:
+    """Tokens of a sequence stand in a row, and no two sequences write into one block."""
+    writers: dict[int, int] = {}
+    for s, (start, end) in enumerate(itertools.pairwise(batch.starts.tolist())):
+        positions = batch.positions[start:end].tolist()
+        assert positions == list(range(positions[0], positions[0] + end - start))
+        assert all(0 <= block < num_blocks for block in batch.tables[s].tolist())
+        for position in positions:
+            assert writers.setdefault(int(batch.tables[s, position // BLOCK]), s) == s
