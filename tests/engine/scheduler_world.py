@@ -59,7 +59,8 @@ class World:
 
     def change_weights(self) -> None:
         self.version += 1
-        self.scheduler.reset(salt=str(self.version).encode())
+        # In memory, forgetting is enough; on disk, only the salt tells old entries from new ones.
+        self.scheduler.reset(salt=str(self.version).encode() if self.pool.on_evict else None)
         for sample in self.samples.values():
             sample.end = None
 
