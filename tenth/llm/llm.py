@@ -88,9 +88,13 @@ class LLM:
         return self.generate([prompt], params, stop=stop, include_stop=include_stop)[0]
 
     def render(
-        self, messages: Sequence[Message | Mapping[str, str]], *, template: Template, prefill: str = ""
+        self,
+        messages: Sequence[Message | Mapping[str, str]],
+        *,
+        template: Template = Template.DEEPSEEK,
+        prefill: str = "",
     ) -> list[int]:
-        """The ids of a conversation up to the place where the assistant speaks."""
+        """A conversation as a prompt, for `stream` too: ids up to the place where the assistant speaks."""
         turns = [each if isinstance(each, Message) else Message.from_dict(each) for each in messages]
         return render_prompt(self.tokenizer, turns, template=template, prefill=prefill)
 
