@@ -7,6 +7,8 @@ from tenth.base.machine import free_memory_bytes
 from tenth.engine.batcher import Batcher
 from tenth.engine.block_pool import BLOCK, BlockPool
 from tenth.engine.drafts import Drafter, LookupDrafter, MtpDrafter
+from tenth.engine.native_network import cell_dtype
+from tenth.engine.native_runner import NativeRunner
 from tenth.engine.runner import Runner
 from tenth.engine.settings import EngineSettings, Speculation
 from tenth.engine.torch_runner import TorchRunner
@@ -18,6 +20,8 @@ _UNKNOWN_BYTES = 1 << 30  # where nobody says how much is free
 
 def build_runner(model: Transformer, settings: EngineSettings) -> Runner:
     """The fastest runner that takes this model."""
+    if cell_dtype(model) is not None:
+        return NativeRunner(model, cache_dtype=settings.cache_dtype)
     return TorchRunner(model, cache_dtype=settings.cache_dtype)
 
 
