@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+import torch
+
 from tenth.llm.outputs import Gathered, Piece
 from tenth.llm.text_requests import TextRequest, TextRequests
 
@@ -165,6 +167,8 @@ class EngineThread:
     # in the thread
 
     def _run(self) -> None:
+        # OpenMP counts per thread and forgets what the process was told; kernels of ours ask OpenMP alone.
+        torch.set_num_threads(torch.get_num_threads())
         try:
             while self._obey():
                 self._step()
