@@ -2,7 +2,6 @@ import asyncio
 import threading
 
 import pytest
-import torch
 from scripted_engine import CONTEXT, ScriptedEngine, requests_over
 
 from tenth.base.errors import ConfigError, QueueFull
@@ -287,19 +286,6 @@ def test_a_call_runs_in_the_engines_thread_and_its_fault_is_the_callers_own():
             return name, (await llm.generate("q", TEN)).text
 
     assert run(main()) == ("tenth-engine", "hello")
-
-
-def test_the_engines_thread_computes_with_as_many_threads_as_the_process_was_told():
-    async def main():
-        async with llm_saying({})[0] as llm:
-            return await llm.call(torch.get_num_threads)
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        assert run(main()) == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_a_loop_that_is_gone_does_not_stop_the_engine():
