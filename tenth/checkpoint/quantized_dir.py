@@ -19,7 +19,7 @@ from tenth.base.errors import CheckpointError
 from tenth.checkpoint.model_dir import CONFIG, WEIGHTS, load_model, load_quantisation, save_model
 from tenth.checkpoint.whole_dir import readable
 from tenth.model.divergence import Divergence, compare, predict
-from tenth.model.quantize import quantize_model
+from tenth.model.quantize import HEAD_BITS, quantize_model
 from tenth.model.transformer import Transformer
 
 
@@ -49,6 +49,7 @@ def quantize_directory(
     target: Path,
     *,
     bits: int,
+    head_bits: int = HEAD_BITS,
     ids: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> QuantizedDirectory:
@@ -57,7 +58,7 @@ def quantize_directory(
     model = load_model(source, dtype=torch.float32)
     weights = sum(tensor.numel() for tensor in model.state_dict().values())
     original = None if ids is None else predict(model, ids)
-    quantize_model(model, bits, on_progress=on_progress).to_compute_dtype(torch.bfloat16)
+    quantize_model(model, bits, head_bits=head_bits, on_progress=on_progress).to_compute_dtype(torch.bfloat16)
     save_model(target, model, save_tokenizer=lambda to: _copy_companions(source, to))
     return QuantizedDirectory(
         bytes_before=_size(readable(source)),

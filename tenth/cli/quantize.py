@@ -25,13 +25,15 @@ def quantize(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A model directory.")],
     out: Annotated[Path | None, typer.Argument(help="The new one; default: DIR-8bit or DIR-4bit.")] = None,
     bits: Annotated[int, typer.Option(help="Bits per weight, 8 or 4.")] = 8,
+    head_bits: Annotated[int, typer.Option(help="Of the output head; 4 is faster and loses more.")] = 8,
     text: Annotated[
         Path | None, typer.Option(help="A text on which to compare the result with the original.")
     ] = None,
 ) -> None:
     """Write a model's matrices in 8 or 4 bits, as a new model directory."""
-    if bits not in _BITS:
-        raise ConfigError(f"--bits {bits} is not known; choose 8 or 4.")
+    for option, value in (("--bits", bits), ("--head-bits", head_bits)):
+        if value not in _BITS:
+            raise ConfigError(f"{option} {value} is not known; choose 8 or 4.")
     whole = directory.resolve()  # `.` has no name
     target = out or whole.parent / f"{whole.name}-{bits}bit"
     from tenth.native.process import tune_process
@@ -46,6 +48,7 @@ def quantize(
             directory,
             target,
             bits=bits,
+            head_bits=head_bits,
             ids=ids,
             on_progress=lambda weights, total: bar.update(100 * weights // total - bar.pos),
         )

@@ -8,9 +8,10 @@ Out: the same Transformer, its matrices replaced by quantised ones; deterministi
 little more memory is needed than the model itself takes.
 The rule: every matrix is quantised (attention, feed-forward, experts, embedding, head, MTP projection), in
 groups of 32 columns, where its width is a multiple of 32. The head, which may be the embedding too, has 8
-bits in either format: its error goes straight to the logits, and on two small trained models 4 bits there
-made 24 and 60 % of the whole divergence. What stays as it is: norms and biases, the router (its few numbers
-decide which experts run), MLA's `kv_b` (decoding folds it into the query), other widths.
+bits in either format unless it is told otherwise: its error goes straight to the logits, and on two small
+trained models 4 bits there made 24 and 60 % of the whole divergence. What stays as it is: norms and biases,
+the router (its few numbers decide which experts run), MLA's `kv_b` (decoding folds it into the query), other
+widths.
 Groups of 32 for 8 bits too: on the same models the divergence is 19 and 39 % below that of groups of 128, or
 of whole rows where these are shorter.
 Not here: the modules (quantized.py), what it costs in quality (divergence.py), files (checkpoint/).
@@ -37,7 +38,7 @@ from tenth.model.transformer import Transformer
 # Shapes: G groups of C columns
 
 GROUP = 32
-_HEAD_BITS = 8
+HEAD_BITS = 8
 # The codes that a format has, and what a group's largest weight is divided by for the scales that are tried.
 # Four bits have one code more below zero: the largest weight goes there, whatever its sign. Measured on
 # trained and on random matrices: 600 candidates find less than 0.3 % below what these nine find.
@@ -58,11 +59,13 @@ class Quantisation:
     """How a model's matrices are stored."""
 
     bits: int
+    head_bits: int = HEAD_BITS
     group: int = GROUP
 
     def __post_init__(self) -> None:
-        if self.bits not in _CODES:
-            raise ConfigError(f"bits = {self.bits!r} is not a known format of weights; choose 8 or 4.")
+        for name, bits in (("bits", self.bits), ("head_bits", self.head_bits)):
+            if bits not in _CODES:
+                raise ConfigError(f"{name} = {bits!r} is not a known format of weights; choose 8 or 4.")
         if self.group != GROUP:
             raise ConfigError(
                 f"group = {self.group!r} is not implemented; weights come in groups of {GROUP}."
@@ -71,10 +74,14 @@ class Quantisation:
 
 @torch.no_grad()
 def quantize_model(
-    model: Transformer, bits: int, *, on_progress: Callable[[int, int], None] | None = None
+    model: Transformer,
+    bits: int,
+    *,
+    head_bits: int = HEAD_BITS,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Transformer:
     """Replace the model's matrices in place. `on_progress` hears how many weights of how many are done."""
-    quantisation = Quantisation(bits=bits)
+    quantisation = Quantisation(bits=bits, head_bits=head_bits)
     if quantisation_of(model):
         raise ConfigError(f"model '{model.config.name}' is quantised already; start from the original.")
     places = _places(model)
@@ -104,8 +111,14 @@ def with_empty_matrices(model: Transformer, quantisation: Quantisation) -> Trans
 
 def quantisation_of(model: Transformer) -> Quantisation | None:
     """How the model's matrices are stored; None where they are plain numbers."""
-    bits = [module.bits for module in model.modules() if isinstance(module, QuantizedMatrix)]
-    return Quantisation(bits=min(bits)) if bits else None  # the head's are never fewer than the others'
+    head = model.embed if model.head is None else model.head
+    found = [module for module in model.modules() if isinstance(module, QuantizedMatrix)]
+    if not found:
+        return None
+    # Where the head stayed as it was, or is all there is, its own format says nothing.
+    bits = next((module.bits for module in found if module is not head), found[0].bits)
+    head_bits = head.bits if isinstance(head, QuantizedMatrix) else HEAD_BITS
+    return Quantisation(bits=bits, head_bits=head_bits)
 
 
 @torch.no_grad()
@@ -201,7 +214,7 @@ class _Place:
 
     def empty_module(self, quantisation: Quantisation) -> QuantizedMatrix:
         held, weight = getattr(self.parent, self.attribute), self.weight
-        bits = _HEAD_BITS if self.is_head else quantisation.bits
+        bits = quantisation.head_bits if self.is_head else quantisation.bits
         group, dtype = quantisation.group, weight.dtype
         module: QuantizedMatrix
         if isinstance(held, nn.Linear):

@@ -97,6 +97,7 @@ def test_config_json_says_how_the_matrices_are_stored(tmp_path):
     save_model(tmp_path, quantize_model(model_of(TIED), 4))
     assert json.loads((tmp_path / "config.json").read_text())["tenth"]["quantisation"] == {
         "bits": 4,
+        "head_bits": 8,
         "group": 32,
     }
 

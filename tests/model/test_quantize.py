@@ -250,6 +250,12 @@ def test_the_head_has_eight_bits_in_either_format_and_a_table_that_is_only_looke
     assert quantisation_of(tied) == quantisation_of(untied) == Quantisation(bits=4)
 
 
+def test_the_head_has_four_bits_where_that_is_asked_for():
+    tied, untied = (quantize_model(build(config), 4, head_bits=4) for config in (QWEN, DEEPSEEK))
+    assert (tied.embed.bits, untied.head.bits) == (4, 4)
+    assert quantisation_of(tied) == quantisation_of(untied) == Quantisation(bits=4, head_bits=4)
+
+
 def test_quantising_is_deterministic():
     first, second = (quantize_model(build(DEEPSEEK), 4).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
