@@ -65,6 +65,7 @@ def ours(channel: Channel) -> None:
         grpo_update(
             model, None, updater, weigh_rollouts(rollouts, config), config, micro_batch_tokens=1 << 14
         )
+        engine.refresh_weights()
 
     step()
     channel.serve(step, {"parameters": sum(p.numel() for p in model.parameters())})
