@@ -26,7 +26,7 @@ class Scheduler:
     """Plans steps over the blocks of one pool, all of which are its own.
 
     A caller must not let a track grow beyond `pool.num_blocks * BLOCK` tokens. `spilled(name)` is a promise:
-    it may say yes only when the block's data has been read and checked, and stays at hand until loaded.
+    it may say yes only when the block's data has been read and checked. Every yes is a load of the same plan.
     """
 
     def __init__(
@@ -227,19 +227,21 @@ class Scheduler:
             self._share_prompt(sibling, track, plan.copies)
             return True
         total = _blocks_for(len(track.tokens))
-        found, source = self._look_up(track)
-        missing = total - len(found) + found.count(None)
+        found = self._look_up(track)
+        if self.pool.num_free < total - len(found) + reserve:
+            self._release(reversed(found))
+            return False
+        track.blocks = found
+        self._load_spilled(track, plan)
+        source = self._find_source(track)
+        num_found = len(track.blocks)
+        missing = total - num_found
         if source is not None and self.pool.num_free < missing + reserve:
             self.pool.release(source)  # not copied from, it may itself be given up
             source = None
-        if self.pool.num_free < missing + reserve:
-            self._release(block for block in found if block is not None)
-            return False
-        for name, block in zip(track.hashes, found, strict=False):
-            track.blocks.append(self._load(name, plan) if block is None else block)
-        track.registered = len(found)
-        track.computed = len(found) * BLOCK
-        track.blocks += [self.pool.allocate() for _ in range(total - len(found))]
+        track.registered = num_found
+        track.computed = num_found * BLOCK
+        track.blocks += [self.pool.allocate() for _ in range(missing)]
         if source is not None:
             plan.copies.append((source, track.blocks[-1]))
             self._sources.append(source)
@@ -275,27 +277,42 @@ class Scheduler:
         track.state = TrackState.RUNNING
         insort(self.running, track, key=_rank)
 
-    def _look_up(self, track: Track) -> tuple[list[int | None], int | None]:
-        """What the cache has of a track: its first blocks, references taken (None: in the spill store), and
-        a block to copy from when only the last token is missing: that one's logits are always needed."""
-        found: list[int | None] = []
+    def _look_up(self, track: Track) -> list[int]:
+        """The first blocks of a track, as far as memory has them; references taken."""
+        found: list[int] = []
         if not self.prefix_caching:
-            return found, None
+            return found
         track.hashes = block_hashes(track.tokens, salt=self.salt, known=track.hashes)
-        whole = (len(track.tokens) - 1) // BLOCK
-        for name in track.hashes[:whole]:
+        for name in track.hashes[: _whole(track)]:
             block = self.pool.find(name)
-            if block is None and not (self.spilled and self.spilled(name)):
-                return found, None
+            if block is None:
+                break
             found.append(block)
-        return found, self.pool.find(track.hashes[whole]) if len(track.hashes) > whole else None
+        return found
 
-    def _load(self, name: bytes, plan: Plan) -> int:
-        """A block to be filled from the spill store. Found by others at once: loads come first in a plan."""
-        block = self.pool.allocate()
-        plan.loads.append((name, block))
-        self.pool.register(block, name)
-        return block
+    def _load_spilled(self, track: Track, plan: Plan) -> None:
+        """What comes behind the blocks that were found, as far as memory or the spill store has it.
+
+        Only now that it is sure to be admitted: what has been read from disk must not be waited with.
+        """
+        if self.spilled is None:
+            return
+        for name in track.hashes[len(track.blocks) : _whole(track)]:
+            block = self.pool.find(name)
+            if block is None:
+                if not self.spilled(name):
+                    return
+                block = self.pool.allocate()
+                plan.loads.append((name, block))
+                self.pool.register(block, name)  # found by others at once: loads come first in a plan
+            track.blocks.append(block)
+
+    def _find_source(self, track: Track) -> int | None:
+        """A block to copy from when only the last token is missing: that one's logits are always needed."""
+        whole = _whole(track)
+        if len(track.blocks) < whole or len(track.hashes) <= whole:
+            return None
+        return self.pool.find(track.hashes[whole])
 
     def _enqueue(self, track: Track) -> None:
         track.state = TrackState.WAITING
@@ -334,6 +351,11 @@ class Scheduler:
     def _release_sources(self) -> None:
         self._release(self._sources)
         self._sources.clear()
+
+
+def _whole(track: Track) -> int:
+    """How many of its blocks are full without its last token."""
+    return (len(track.tokens) - 1) // BLOCK
 
 
 def _blocks_for(num_tokens: int) -> int:

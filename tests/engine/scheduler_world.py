@@ -30,6 +30,7 @@ class World:
         self.version = 0
         self.cache: list[list[int | None]] = [[None] * BLOCK for _ in range(blocks)]
         self.store: dict[bytes, list[int | None]] = {}  # spilled blocks
+        self.promised: list[bytes] = []  # what the scheduler was told it may load
         self.names: dict[int | None, bytes] = {}  # last entry of a spilled block -> its name
         self.pool = BlockPool(blocks, on_evict=self._evict if spilling else None)
         self.scheduler = Scheduler(
@@ -39,7 +40,7 @@ class World:
             max_waiting=queue,
             prefix_caching=caching,
             salt=b"0",
-            spilled=self.store.__contains__ if spilling else None,
+            spilled=self._spilled if spilling else None,
         )
         self.samples: dict[object, Sample] = {}  # those alive
         self.ends: Counter[object] = Counter()
@@ -182,6 +183,11 @@ class World:
         assert self.names.setdefault(self.cache[block][-1], name) == name
         self.store[name] = list(self.cache[block])
 
+    def _spilled(self, name: bytes) -> bool:
+        if name in self.store:
+            self.promised.append(name)
+        return name in self.store
+
     def _copy(self, pairs) -> None:
         for source, target in pairs:
             assert self.pool.references(source)
@@ -207,6 +213,8 @@ class World:
         assert plan.works or not self.scheduler.has_work, "nobody moves on"
         assert sum(work.count for work in plan.works) <= self.scheduler.max_batch_tokens
         assert len({work.track for work in plan.works}) == len(plan.works)
+        assert [name for name, _ in plan.loads] == self.promised, "read from disk and not loaded"
+        self.promised.clear()
         for work in plan.works:
             sample = self.samples[work.track.key]
             assert work.track.state is TrackState.RUNNING

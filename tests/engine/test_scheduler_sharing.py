@@ -129,6 +129,30 @@ def test_blocks_given_up_are_loaded_again_and_shared_by_all_who_want_them():
     assert plan.works[0].track.cached == 128
 
 
+def test_a_block_that_the_disk_has_lost_ends_what_is_loaded_of_a_prefix():
+    world = World(blocks=5, budget=512, spilling=True, sequences=2)
+    run_alone(world, "a", range(300))
+    run_alone(world, "x", [7] * 300)
+    names = list(world.store)  # the tail of the prefix was given up first
+    del world.store[names[1]]
+    world.submit("b", range(300), new=1)
+    plan = world.step()
+    assert [name for name, _ in plan.loads] == names[:1:-1]
+    assert works(plan) == [("b", 128, 172)]
+
+
+def test_nothing_is_read_from_disk_for_a_prompt_that_finds_no_room():
+    world = World(blocks=5, budget=512, spilling=True, sequences=2)
+    run_alone(world, "a", range(150))
+    run_alone(world, "x", [7] * 300)
+    world.submit("y", [8] * 200, new=9)
+    world.step()
+    world.submit("b", range(150), new=1)
+    for _ in range(3):
+        assert works(world.step())[0][0] == "y"  # and the world sees that what was read is loaded
+    assert [track.key for track in world.scheduler.waiting] == ["b"]
+
+
 # samples of one prompt
 
 
