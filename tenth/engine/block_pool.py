@@ -86,6 +86,12 @@ class BlockPool:
             self._references[block] += 1
         return block
 
+    def named(self) -> list[tuple[int, bytes]]:
+        """All blocks that can be found; what would be missed least comes first."""
+        in_use = [block for block in self._found.values() if self._references[block]]
+        # Of those in use the newest first: without the blocks before it, a block cannot be found.
+        return [(block, name) for block in (*self._cold, *reversed(in_use)) if (name := self._hashes[block])]
+
     def forget(self) -> None:
         """No content is worth anything any more (the weights changed). Users keep their blocks."""
         self._found.clear()

@@ -72,6 +72,17 @@ def test_the_first_block_of_a_name_keeps_it():
     assert pool.allocate() == second  # it was blank: nothing of worth is lost
 
 
+def test_what_would_be_missed_least_is_named_first():
+    pool = BlockPool(6)
+    blocks = [pool.allocate() for _ in range(5)]
+    for block, name in zip(blocks, (b"a", b"b", b"c", b"d"), strict=False):
+        pool.register(block, name)
+    for block in (blocks[1], blocks[0], blocks[4]):  # c and d remain in use, the last one has no name
+        pool.release(block)
+    assert [name for _, name in pool.named()] == [b"b", b"a", b"d", b"c"]
+    assert all(pool.find(name) == block for block, name in pool.named())
+
+
 def test_after_forgetting_nothing_is_found_and_nothing_is_told_of():
     pool = BlockPool(2, on_evict=lambda block, name: pytest.fail("nothing here is worth keeping"))
     held, free = pool.allocate(), pool.allocate()
