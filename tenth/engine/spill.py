@@ -50,6 +50,7 @@ class SpillStore:
         self.num_stored = self.num_loaded = self.num_dropped = 0
         self._changed = threading.Condition()  # guards the rest
         self._queue: dict[bytes, bytes] = {}  # what waits to be written, found meanwhile
+        self._sound: set[bytes] = set()  # what this process has written or read; others may be damaged
         self._touched: dict[bytes, int] = {}  # times of use that the files do not have yet, the latest last
         self._worker: threading.Thread | None = None
         self._queue_blocks = max(1, _QUEUE_BYTES // block_bytes)
@@ -59,23 +60,25 @@ class SpillStore:
 
     def use(self, salt: bytes) -> None:
         """From now on the blocks of these weights; what waited to be written is dropped."""
+        self.salt = salt
         model = blake2b(_FORMAT + self.block_bytes.to_bytes(8, "big") + salt, digest_size=16).hexdigest()
         with self._changed:
             self._queue.clear()
             self._touched.clear()
             self._folder = self.directory / model
             self._index = set(_names(self._folder))
+            self._sound.clear()
 
     def has(self, name: bytes) -> bool:
         """Whether `get` may find it. Asks no disk."""
         return name in self._queue or name in self._index  # in this order: it moves from one to the other
 
     def put(self, name: bytes, data: bytes) -> None:
-        """Keep a block; what is there already counts as used. Never waits and never fails: see `problem`."""
+        """Keep a block; one known to be there counts as used. Never waits, never fails: see `problem`."""
         if len(data) != self.block_bytes:
             raise ValueError(f"a block has {self.block_bytes} bytes, not {len(data)}")
         with self._changed:
-            if self.has(name):
+            if name in self._queue or name in self._sound:
                 self.touch(name)
             elif self.problem or len(self._queue) >= self._queue_blocks:
                 self.num_dropped += 1
@@ -99,12 +102,15 @@ class SpillStore:
                 found = file.read(self.file_bytes + 1)
             data = found[_DIGEST_BYTES:]
             if len(found) == self.file_bytes and found[:_DIGEST_BYTES] == _digest(self._folder, name, data):
-                self.touch(name)
+                with self._changed:
+                    self.touch(name)
+                    self._sound.add(name)
                 self.num_loaded += 1
                 return data
             path.unlink()
         with self._changed:
             self._index.discard(name)
+            self._sound.discard(name)
             self._touched.pop(name, None)
         return None
 
@@ -135,6 +141,7 @@ class SpillStore:
                 with contextlib.suppress(OSError):
                     _path(self._folder, name).unlink()
             self._index.clear()
+            self._sound.clear()
 
     def _start(self) -> None:
         # No daemon: a program that ends without `close` still writes what waits.
@@ -199,6 +206,7 @@ class SpillStore:
             self.num_dropped += not is_there
             if is_there and folder == self._folder:
                 self._index.add(name)
+                self._sound.add(name)
             self._queue.pop(name, None)
 
     def _make_room(self) -> None:
@@ -220,6 +228,7 @@ class SpillStore:
         with self._changed:
             if folder == self._folder:
                 self._index = names
+                self._sound &= names
 
     def _write_touches(self) -> None:
         with self._changed:

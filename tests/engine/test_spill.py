@@ -89,6 +89,15 @@ def test_a_block_that_is_there_is_not_written_again(tmp_path):
     assert store.num_stored == 1
 
 
+def test_after_a_restart_a_block_that_had_to_be_computed_anew_is_written_anew(tmp_path):
+    fill(open_store(tmp_path), A, B)
+    for path in files(tmp_path):
+        path.write_bytes(b"damaged")
+    store = open_store(tmp_path)
+    fill(store, A)  # nobody asked for it: a block before it was damaged too
+    assert held(store) == {A}
+
+
 def test_other_weights_see_nothing_of_it_and_neither_harms_the_other(tmp_path):
     one, two = open_store(tmp_path), open_store(tmp_path, salt=b"two")
     fill(one, A)
