@@ -6,11 +6,13 @@ from tenth.base.errors import ConfigError
 from tenth.base.machine import free_memory_bytes
 from tenth.engine.batcher import Batcher
 from tenth.engine.block_pool import BLOCK, BlockPool
+from tenth.engine.cold_blocks import ColdBlocks, spill_salt
 from tenth.engine.drafts import Drafter, LookupDrafter, MtpDrafter
 from tenth.engine.native_network import cell_dtype
 from tenth.engine.native_runner import NativeRunner
 from tenth.engine.runner import Runner
 from tenth.engine.settings import EngineSettings, Speculation
+from tenth.engine.spill import SpillStore
 from tenth.engine.torch_runner import TorchRunner
 from tenth.model.transformer import Transformer
 
@@ -35,6 +37,19 @@ def count_blocks(model: Transformer, runner: Runner, settings: EngineSettings) -
             "raise cache_bytes or free some memory."
         )
     return min(useful, budget // runner.block_bytes)
+
+
+def build_cold_blocks(model: Transformer, runner: Runner, settings: EngineSettings) -> ColdBlocks | None:
+    """The prefix cache's place on disk; None: it has none."""
+    if settings.spill_dir is None:
+        return None
+    store = SpillStore(
+        settings.spill_dir,
+        salt=spill_salt(model, runner),
+        block_bytes=runner.block_bytes,
+        limit_bytes=settings.spill_bytes,
+    )
+    return ColdBlocks(store, runner)
 
 
 def build_drafter(

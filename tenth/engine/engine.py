@@ -18,7 +18,7 @@ import torch
 from tenth.base.errors import ConfigError
 from tenth.engine.batcher import Batcher
 from tenth.engine.block_pool import BLOCK, BlockPool
-from tenth.engine.build import build_drafter, build_runner, count_blocks
+from tenth.engine.build import build_cold_blocks, build_drafter, build_runner, count_blocks
 from tenth.engine.draw import draw
 from tenth.engine.generate import generate
 from tenth.engine.ledger import Ledger
@@ -48,7 +48,8 @@ class Engine:
         self.num_blocks = count_blocks(model, self.runner, settings)
         self.max_tokens = min(model.config.max_position_embeddings, self.num_blocks * BLOCK)  # of a sequence
         self.version = 0
-        self.pool = BlockPool(self.num_blocks)
+        self.cold = build_cold_blocks(model, self.runner, settings)
+        self.pool = BlockPool(self.num_blocks, on_evict=self.cold.save if self.cold else None)
         self.scheduler = Scheduler(
             self.pool,
             max_sequences=settings.max_sequences,
@@ -56,6 +57,7 @@ class Engine:
             max_waiting=settings.max_waiting,
             prefix_caching=settings.prefix_caching,
             salt=self._salt(),
+            spilled=self.cold.fetch if self.cold else None,
         )
         self.batcher = Batcher(
             max_sequences=settings.max_sequences, max_blocks=(self.max_tokens + BLOCK - 1) // BLOCK
@@ -67,7 +69,8 @@ class Engine:
         self.runner.allocate(self.num_blocks)
 
     def _salt(self) -> bytes:
-        return f"{self.runner.layout}, weights {self.version}".encode()
+        # On disk the name of a prefix must mean the same to everybody, so it tells the weights themselves.
+        return self.cold.store.salt if self.cold else f"weights {self.version}".encode()
 
     # requests
 
@@ -153,6 +156,8 @@ class Engine:
         if plan.preempted:
             self._preemptions += len(plan.preempted)
             self.batcher.drop(plan.preempted)  # type: ignore[arg-type]
+        if self.cold:
+            self.cold.load(plan.loads)
         if plan.copies:
             self.runner.copy_blocks(plan.copies)
         if not plan.works:
@@ -173,17 +178,30 @@ class Engine:
         self.version += 1
         self.ledger.version = self.version
         self.runner.refresh()
+        if self.cold:
+            self.cold.weights_changed(self.model)
         self._start_over()
         return self.version
 
     def sleep(self) -> None:
-        """Free the cache. Requests stay; the model's own weights belong to the caller."""
+        """Free the cache; what can be found in it goes to `spill_dir`, if there is one. Requests stay; the
+        model's own weights belong to the caller."""
+        if self.cold:
+            self.cold.save_all(self.pool.named())
         self._start_over()
         self.runner.free()
 
     def wake(self) -> None:
         """Have a cache again."""
         self.runner.allocate(self.num_blocks)
+
+    def close(self) -> None:
+        """Abort all requests and free the cache, as `sleep` does. The engine of the next process finds it."""
+        for request_id in list(self.ledger.requests):
+            self.abort(request_id)
+        self.sleep()
+        if self.cold:
+            self.cold.store.close()
 
     def _start_over(self) -> None:
         self.scheduler.reset(salt=self._salt())
@@ -204,4 +222,7 @@ class Engine:
             accepted_tokens=self.speculator.accepted,
             preemptions=self._preemptions,
             weights_version=self.version,
+            spilled_blocks=self.cold.store.num_stored if self.cold else 0,
+            loaded_blocks=self.cold.store.num_loaded if self.cold else 0,
+            spill_problem=self.cold.store.problem if self.cold else None,
         )

@@ -46,6 +46,11 @@ class EngineSettings:
                 f"max_batch_tokens = {self.max_batch_tokens}, but {self.max_sequences} sequences want a "
                 "token in every step; raise it to at least max_sequences."
             )
+        if self.spill_dir is not None and not self.prefix_caching:
+            raise ConfigError(
+                f"spill_dir = {self.spill_dir} is for the prefix cache, but prefix_caching is off; turn it "
+                "on or leave spill_dir out."
+            )
         if self.cache_bytes is not None and self.cache_bytes < 1:
             raise ConfigError(f"cache_bytes = {self.cache_bytes} must be at least 1, or None to choose it.")
         if self.speculation is Speculation.MTP and self.draft_tokens != 1:

@@ -19,6 +19,9 @@ class EngineStats:
     accepted_tokens: int  # of the drafted ones
     preemptions: int
     weights_version: int
+    spilled_blocks: int = 0  # written to spill_dir
+    loaded_blocks: int = 0  # read from there
+    spill_problem: str | None = None  # why nothing is written there any more
 
     @property
     def acceptance(self) -> float:
