@@ -13,7 +13,8 @@ from tenth.model.config import MoeConfig
 from tenth.model.experts import plan_dispatch, run_experts
 from tenth.model.mlp import SwiGLU
 from tenth.model.quantized import QuantizedExperts
-from tenth.model.router import Router, sequence_balance_loss
+from tenth.model.router import Router, Routing, sequence_balance_loss
+from tenth.model.static_experts import is_static, run_experts_static
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class MoE(nn.Module):
         """`measure` adds the balance statistics that pre-training needs; sampling does without."""
         flat = x.flatten(0, -2)  # (N, D)
         routing = self.router(flat)
+        if not measure and is_static(flat):
+            return self._forward_static(flat, routing).view(x.shape), None
         dispatch = plan_dispatch(routing.expert_ids, num_experts=self.config.n_routed_experts)
         gate_up, down = _dense(self.gate_up, flat.dtype), _dense(self.down, flat.dtype)
         out = run_experts(flat, routing.weights, dispatch, gate_up, down)  # (N, D)
@@ -58,6 +61,11 @@ class MoE(nn.Module):
         scores = routing.scores.view(*x.shape[:-1], -1)  # (B, T, E)
         loss = sequence_balance_loss(scores, token_mask, config=self.config)
         return out.view(x.shape), Balance(counts=counts, loss=loss)
+
+    def _forward_static(self, flat: Tensor, routing: Routing) -> Tensor:
+        gate_up, down = _dense(self.gate_up, flat.dtype), _dense(self.down, flat.dtype)
+        out = run_experts_static(flat, routing, gate_up, down)  # (N, D)
+        return out if self.shared is None else out + self.shared(flat)
 
 
 def _dense(weight: Tensor | QuantizedExperts, dtype: torch.dtype) -> Tensor:
