@@ -7,9 +7,11 @@ from tenth.base.machine import free_memory_bytes
 from tenth.engine.batcher import Batcher
 from tenth.engine.block_pool import BLOCK, BlockPool
 from tenth.engine.cold_blocks import ColdBlocks, spill_salt
+from tenth.engine.cuda_runner import CudaRunner
 from tenth.engine.drafts import Drafter, LookupDrafter, MtpDrafter
 from tenth.engine.native_network import cell_dtype
 from tenth.engine.native_runner import NativeRunner
+from tenth.engine.padded_runner import PaddedRunner
 from tenth.engine.runner import Runner
 from tenth.engine.settings import EngineSettings, Speculation
 from tenth.engine.spill import SpillStore
@@ -23,7 +25,11 @@ _UNKNOWN_BYTES = 1 << 30  # where nobody says how much is free
 def build_runner(model: Transformer, settings: EngineSettings) -> Runner:
     """The fastest runner that takes this model."""
     if cell_dtype(model) is not None:
-        return NativeRunner(model, cache_dtype=settings.cache_dtype)
+        return NativeRunner(model, cache_dtype=settings.cache_dtype)  # deterministic in any case
+    if model.norm.weight.device.type == "cuda":
+        return CudaRunner(model, cache_dtype=settings.cache_dtype, deterministic=settings.deterministic)
+    if settings.deterministic:
+        return PaddedRunner(model, cache_dtype=settings.cache_dtype, fixed_rows=1)
     return TorchRunner(model, cache_dtype=settings.cache_dtype)
 
 

@@ -36,6 +36,7 @@ class EngineSettings:
     spill_bytes: int = 1 << 30
     speculation: Speculation = Speculation.NONE
     draft_tokens: int = 1  # guesses per step; MTP makes one
+    deterministic: bool = False  # the same bits alone or batched; costs nothing where the C++ pass runs
 
     def __post_init__(self) -> None:
         for name in ("max_sequences", "max_batch_tokens", "max_waiting", "draft_tokens", "spill_bytes"):
