@@ -12,7 +12,10 @@ static inline void rows_times(int64_t k, const float* a, int64_t lda, const floa
         for (int j = 0; j < C; ++j) sum[i][j] = add ? load16(c + i * ldc + 16 * j) : vec16{};
     for (int64_t p = 0; p < k; ++p) {
         vec16 row[C];
-        for (int j = 0; j < C; ++j) row[j] = load16(b + p * ldb + 16 * j);
+        for (int j = 0; j < C; ++j) {
+            row[j] = load16(b + p * ldb + 16 * j);
+            __builtin_prefetch(b + p * ldb + 16 * j + 1024);   // values lie behind keys, the next head behind both
+        }
         for (int i = 0; i < R; ++i)
             for (int j = 0; j < C; ++j) sum[i][j] = P::multiply_add(a[i * lda + p], row[j], sum[i][j]);
     }

@@ -233,9 +233,8 @@ static inline void tile(const Matrix& m, int64_t panel, const uint8_t* const* x,
 // One row of plain numbers: one stream is what memory feeds fastest. More rows: as many sums as hide the latency of a
 // multiply-add and fit the registers; integers have three per output.
 static constexpr int64_t panels_at_once(bool is_plain, int64_t rows) {
-    if (rows >= 8) return is_plain ? 2 : 1;
-    if (rows >= 4) return is_plain ? 4 : 2;
-    return rows == 1 && is_plain ? 1 : 2;
+    if (is_plain) return rows >= 4 ? 4 : rows;
+    return rows >= 8 ? 1 : 2;
 }
 
 template <bool PLAIN, int R> static void some_rows(const Matrix& m, int64_t panel, int64_t count, const Source& x, int64_t first, const Target& y) {
@@ -251,7 +250,8 @@ template <bool PLAIN> static void product_of(const Matrix& m, int64_t begin, int
     int64_t step = panels_at_once(PLAIN, rows);
     for (int64_t panel = begin; panel < end; panel += step) {
         int64_t count = std::min(step, end - panel), i = 0;
-        for (; i + 8 <= rows; i += 8) some_rows<PLAIN, 8>(m, panel, count, x, i, y);
+        if constexpr (!PLAIN)
+            for (; i + 8 <= rows; i += 8) some_rows<false, 8>(m, panel, count, x, i, y);
         for (; i + 4 <= rows; i += 4) some_rows<PLAIN, 4>(m, panel, count, x, i, y);
         for (; i + 2 <= rows; i += 2) some_rows<PLAIN, 2>(m, panel, count, x, i, y);
         for (; i < rows; ++i) some_rows<PLAIN, 1>(m, panel, count, x, i, y);
