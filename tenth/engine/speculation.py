@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 _TRIAL_STEPS = 8  # of each kind before anything is concluded, and at every new trial
 _TRUST_STEPS = 256  # steps of the better kind between two trials of the other
-_MEMORY = 0.9  # what a past step still counts after one more step of its kind
+_MEMORY = 0.98  # what a past step still counts after one more: guesses are right by chance, so count many
 
 
 @dataclass(slots=True)
@@ -69,7 +69,8 @@ class SpeculationGate:
         mine.idle = 0
         other.idle += 1
         if other.idle >= _TRUST_STEPS:
-            other.trial, other.idle = 0, 0
+            other.tokens = other.seconds = 0.0  # what was is no judge of what is
+            other.trial = other.idle = 0
 
     def _at(self, width: int) -> _Width:
         return self._widths.setdefault(width.bit_length(), _Width())

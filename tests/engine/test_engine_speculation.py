@@ -1,5 +1,7 @@
 """Guessing inside the engine: right guesses save steps, guesses that do not pay are not made."""
 
+import math
+
 import pytest
 import torch
 from engine_models import DEEPSEEK, QWEN, WatchedRunner, build_long, random_prompts
@@ -44,6 +46,31 @@ def test_a_module_that_knows_the_network_is_always_right_and_halves_the_steps(te
     assert stats.acceptance == 1.0
     prompt_steps = -(-20 // max_batch_tokens)
     assert stats.steps <= prompt_steps + 20  # one token with the prompt, then two per step
+
+
+def test_answers_with_guesses_follow_the_networks_distribution():
+    # 2000 answers of three tokens; chi-square of the first two, the second of which was guessed for each
+    settings = EngineSettings(speculation=Speculation.MTP, max_sequences=2000, max_batch_tokens=4000)
+    engine = Engine(build_long(DEEPSEEK, dtype=torch.float32), settings)
+    engine.speculator.gate.should_draft = lambda width: True
+    groups = engine.generate([PROMPT] * 2, SamplingParams(max_new_tokens=3, n=1000, temperature=0.7))
+    assert engine.stats().drafted_tokens == 2000
+    assert engine.stats().accepted_tokens > 50
+    vocabulary = NETWORK.config.vocab_size
+    with torch.no_grad():
+        first = (NETWORK.logits(NETWORK(torch.tensor([PROMPT])))[0, -1] / 0.7).softmax(-1)
+        longer = torch.tensor([[*PROMPT, token] for token in range(vocabulary)])
+        second = (NETWORK.logits(NETWORK(longer))[:, -1] / 0.7).softmax(-1)
+    p = (first[:, None] * second).flatten()
+    pairs = torch.tensor([g.ids[0] * vocabulary + g.ids[1] for group in groups for g in group])
+    counts = torch.bincount(pairs, minlength=len(p)).double()
+    is_common = p * 2000 >= 5
+    assert int(is_common.sum()) > 20
+    expected = torch.cat([p[is_common], p[~is_common].sum()[None]]) * 2000
+    found = torch.cat([counts[is_common], counts[~is_common].sum()[None]])
+    chi_square = float(((found - expected).square() / expected).sum())
+    freedom = len(expected) - 1
+    assert chi_square < freedom + 3.3 * math.sqrt(2 * freedom) + 5  # about once in a thousand
 
 
 class Costly(WatchedRunner):
