@@ -14,6 +14,7 @@ from tenth.engine.padded_runner import PaddedRunner, repeat_plainly
 from tenth.engine.padding import Shape
 from tenth.engine.settings import CacheDtype, EngineSettings, Speculation
 from tenth.engine.torch_runner import TorchRunner
+from tenth.model.quantize import quantize_model
 
 
 class SameDevice(TorchDispatchMode):
@@ -29,13 +30,23 @@ class SameDevice(TorchDispatchMode):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("cache_dtype", list(CacheDtype))
 @pytest.mark.parametrize("shape", [Shape(1, 1), Shape(8, 4)])
-@torch.inference_mode()
 def test_a_recorded_step_asks_the_device_for_no_number_and_moves_none(config, cache_dtype, shape):
-    # Tensors without numbers refuse to answer, and shapes that depend on numbers cannot be made of them.
-    network = build_long(config, dtype=torch.float32).to_compute_dtype(torch.bfloat16).to("meta")
-    runner = allocated(PaddedRunner(network, cache_dtype=cache_dtype, max_rows=8))
+    network = build_long(config, dtype=torch.float32).to_compute_dtype(torch.bfloat16)
+    record_without_numbers(network, cache_dtype, shape)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_neither_does_a_step_over_quantised_weights(bits):
+    network = quantize_model(build_long(DEEPSEEK, dtype=torch.float32), bits).to_compute_dtype(torch.bfloat16)
+    record_without_numbers(network, CacheDtype.AUTO, Shape(8, 4))
+
+
+@torch.inference_mode()
+def record_without_numbers(network, cache_dtype, shape):
+    """Tensors without numbers refuse to answer, and shapes that depend on numbers cannot be made of them."""
+    runner = allocated(PaddedRunner(network.to("meta"), cache_dtype=cache_dtype, max_rows=8))
     with SameDevice():
-        for is_draft in {False, config.num_nextn_predict_layers > 0}:
+        for is_draft in {False, network.config.num_nextn_predict_layers > 0}:
             runner.compute(shape, is_draft=is_draft)
 
 
