@@ -233,7 +233,7 @@ static inline void tile(const Matrix& m, int64_t panel, const uint8_t* const* x,
 // One row of plain numbers: one stream is what memory feeds fastest. More rows: as many sums as hide the latency of a
 // multiply-add and fit the registers; integers have three per output.
 static constexpr int64_t panels_at_once(bool is_plain, int64_t rows) {
-    if (is_plain) return rows >= 4 ? 4 : rows;
+    if (is_plain) return rows >= 4 ? 4 : rows == 1 ? 1 : 2;
     return rows >= 8 ? 1 : 2;
 }
 
@@ -241,8 +241,9 @@ template <bool PLAIN, int R> static void some_rows(const Matrix& m, int64_t pane
     constexpr int C = panels_at_once(PLAIN, R);
     const uint8_t* rows[R];
     for (int i = 0; i < R; ++i) rows[i] = x.row(first + i);
-    if (C > 1 && count == C) return tile<PLAIN, R, C>(m, panel, rows, first, y);
-    for (int64_t j = 0; j < count; ++j) tile<PLAIN, R, 1>(m, panel + j, rows, first, y);
+    int64_t j = 0;
+    for (; j + C <= count; j += C) tile<PLAIN, R, C>(m, panel + j, rows, first, y);
+    for (; j < count; ++j) tile<PLAIN, R, 1>(m, panel + j, rows, first, y);
 }
 
 // All rows times the panels [begin, end): what one thread does.
