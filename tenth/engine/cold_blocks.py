@@ -33,10 +33,10 @@ class ColdBlocks:
     def save_all(self, blocks: Sequence[tuple[int, bytes]]) -> None:
         """Memory is about to be freed. Waits for the disk; the last blocks matter most."""
         most = self.store.limit_bytes // self.store.file_bytes
+        self.store.flush()
         for block, name in blocks[-most:]:
             self.save(block, name)
-            self.store.flush()  # the queue drops what it has no room for
-        self.store.flush()
+            self.store.flush()  # one by one: the queue drops what it has no room for
 
     def fetch(self, name: bytes) -> bool:
         """Whether the disk has it; if so it has been read, and `load` must follow."""
@@ -50,9 +50,8 @@ class ColdBlocks:
         read, self._read = self._read, {}
         for name, block in loads:
             self.runner.write_block(block, read[name])
-        for name, _ in reversed(
-            loads
-        ):  # a prefix whose beginning is gone is worth nothing: its end goes first
+        # A prefix whose beginning is gone is worth nothing, so its end must go first.
+        for name, _ in reversed(loads):
             self.store.touch(name)
 
 
