@@ -174,6 +174,7 @@ class EngineThread:
                 self._step()
             for key in list(self._mailboxes):
                 self._abort(key)
+            self._requests.engine.close()
         except BaseException as failure:  # noqa: BLE001  whatever it is, nobody may wait for ever
             self._failure = failure
         with self._changed:

@@ -110,6 +110,16 @@ class LLM:
         stops = Stops(strings=stop, include=include_stop)
         return self._pieces(self.requests.prepare(prompt, params, stops=stops, name="the prompt"))
 
+    def close(self) -> None:
+        """Give memory back, and keep on disk what `spill_dir` is there for."""
+        self.requests.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
     def _pieces(self, asked: TextRequest) -> Generator[Piece, None, None]:
         arrived, num_open = deque[Piece](), asked.num_samples
         try:

@@ -55,6 +55,9 @@ class StepEngine(Protocol):
         """How it is doing."""
         ...
 
+    def close(self) -> None:
+        """Give memory back; keep on disk what is to be found again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stops:

@@ -46,12 +46,16 @@ class ScriptedEngine:
         self.requests: list[Request] = []  # everything that was ever added
         self.aborted: list[tuple[str, int | None]] = []
         self.num_steps = 0
+        self.is_closed = False
         self._todo: dict[tuple[str, int], list[int]] = {}
         self._request_of: dict[str, Request] = {}
 
     @property
     def has_work(self) -> bool:
         return bool(self._todo)
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
         if not prompt_ids:

@@ -97,3 +97,17 @@ def test_many_tasks_get_what_they_would_have_got_alone_while_others_are_cancelle
     for prompt, output in zip(prompts, outputs, strict=True):
         assert [each.ids for each in output.samples] == [each.ids for each in alone[prompt].samples]
         assert [each.text for each in output.samples] == [each.text for each in alone[prompt].samples]
+
+
+def test_a_prefix_is_found_on_disk_after_both_ways_of_closing(model_dir, tmp_path):
+    settings = EngineSettings(max_sequences=4, cache_bytes=2**20, spill_dir=tmp_path / "spilled")
+    prompt, params = [*range(TOKENIZER.eos_id + 1, TOKENIZER.eos_id + 101)], SamplingParams(max_new_tokens=3)
+
+    async def ask() -> int:
+        async with AsyncLLM(model_dir, dtype=torch.float32, settings=settings) as llm:
+            return (await llm.generate(prompt, params)).samples[0].cached_tokens
+
+    assert asyncio.run(ask()) == 0
+    with LLM(model_dir, dtype=torch.float32, settings=settings) as llm:
+        assert llm.generate([prompt], params)[0].samples[0].cached_tokens == 64
+    assert asyncio.run(ask()) == 64
