@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-controls test check test-parity soak bench-train clean
+.PHONY: help run run-controls test check test-parity soak bench-train bench-engine clean
 
 help:
 	@echo "make run            train, reinforce, measure and report the tiny R1-Zero (two cores, minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test           the tests (minutes)          make check         lint, format, types"
 	@echo "make test-parity    against transformers         make soak          the long tests"
 	@echo "make bench-train    against transformers and TRL, interleaved"
+	@echo "make bench-engine   the engine against llama.cpp and transformers, interleaved (hours)"
 	@echo "make clean          remove the set-up, never a run"
 
 # torch first and alone: another package must not choose its build.
@@ -60,6 +61,12 @@ soak: $(VENV)/.dev
 bench-train: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.grpo
+
+# llama.cpp is built from source for this very processor.
+bench-engine: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DGGML_OPENMP=ON
+bench-engine: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.engine --check
+	$(BIN)/python -m benchmarks.engine $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -13,6 +13,7 @@ Not here: the table of rows (engine_cases.py), what a side does (engine_sides.py
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,13 @@ from tenth.base.errors import ConfigError
 from tenth.base.files import read_json, read_lines, write_json, write_whole
 
 PARTS = ("cases", "quality", "prefix", "speculation")
-GRID = RESULTS / "engine_grid.json"
+GRID = "engine_grid.json"
+
+
+def read_grid(out: Path) -> dict[str, Any]:
+    """The scan beside the results, or else the committed one."""
+    paths = [folder / GRID for folder in (out, RESULTS) if (folder / GRID).exists()]
+    return read_json(paths[0]) if paths else {"cases": {}}
 
 
 def small(chosen: list[Case]) -> list[Case]:
@@ -50,16 +57,17 @@ def small(chosen: list[Case]) -> list[Case]:
     return list({case.name: case for case in shrunk}.values())
 
 
-def best_options(peer: str, case: Case) -> dict[str, Any]:
-    """The fastest of the committed scan; where this row was not scanned, what a scan starts from."""
-    grid = read_json(GRID)["cases"] if GRID.exists() else {}
-    trials = grid.get(case.name, {}).get(peer, [])
+def best_options(peer: str, case: Case, grid: Mapping[str, Any]) -> dict[str, Any]:
+    """The fastest of the scan; where this row was not scanned, what a scan starts from."""
+    trials = grid["cases"].get(case.name, {}).get(peer, [])
     return dict(trials[0]["options"]) if trials else cases_of.start(peer, case)
 
 
-def measure_case(case: Case, *, root: Path, rounds: int, threads: int) -> dict[str, Any]:
-    """One row: all its sides alive at once, in turn."""
-    options = {peer: best_options(peer, case) for peer in case.peers}
+def measure_case(
+    case: Case, options: Mapping[str, Mapping[str, Any]], *, root: Path, rounds: int
+) -> dict[str, Any]:
+    """One row: all its sides alive at once, in turn. `options`: each peer's settings."""
+    threads = os.cpu_count() or 1
     directory = str(our_directory(root, case.shape, case.weights))
     workers: dict[str, Worker] = {}
     memory = Worker("benchmarks.engine_bandwidth.bandwidth", {"threads": threads}, keeps_memory=False)
@@ -78,6 +86,7 @@ def measure_case(case: Case, *, root: Path, rounds: int, threads: int) -> dict[s
             dense_bytes=fact["dense_bytes"],
             expert_bytes=fact["expert_bytes"],
             bits_per_weight=fact["bits_per_weight"],
+            cache_bytes_per_number=fact.get("cache_bytes_per_number", 2.0),
         )
         for name, fact in facts.items()
     }
@@ -90,15 +99,15 @@ def measure_case(case: Case, *, root: Path, rounds: int, threads: int) -> dict[s
     }
 
 
-def scan(chosen: list[Case], *, root: Path, machine: Machine) -> None:
+def scan(args: argparse.Namespace, machine: Machine) -> None:
     """Write each row's trials as soon as they are there."""
-    grid = read_json(GRID) if GRID.exists() else {"cases": {}}
-    for case in chosen:
+    grid = read_grid(args.out)
+    for case in args.chosen:
         for peer in case.peers:
             print(f"{case.name}: settings of {peer}", flush=True)
-            trials = scan_peer(peer, case, root=root)
+            trials = scan_peer(peer, case, root=args.work)
             grid["cases"].setdefault(case.name, {})[peer] = [dataclasses.asdict(t) for t in trials]
-            write_json(GRID, {**grid, **provenance("engine", machine)})
+            write_json(args.out / GRID, {**grid, **provenance("engine", machine)})
 
 
 def speculation_prompts(path: Path, *, count: int) -> list[list[int]]:
@@ -113,7 +122,7 @@ class Report:
     """The result files, whole after every row: rows measured now replace those of earlier runs."""
 
     def __init__(self, out: Path, machine: Machine, *, price_per_hour: float) -> None:
-        self.path = out / "engine.json"
+        self.path, self.grid = out / "engine.json", read_grid(out)
         self.stamp = provenance("engine", machine)
         earlier = read_json(self.path) if self.path.exists() else {}
         self.result = {**earlier, **self.stamp, "price_per_hour": price_per_hour}
@@ -121,16 +130,18 @@ class Report:
     def add(self, part: str, name: str, row: dict[str, Any]) -> None:
         """One row, with the day and the commit that made it."""
         stamped = {**row, "date": self.stamp["date"], "commit": self.stamp["machine"]["commit"]}
-        self.result.setdefault(part, {})[name] = stamped
+        rows = {**self.result.get(part, {}), name: stamped}
+        order = {known: number for number, known in enumerate(cases_of.CASES)}  # JSON files sort by name
+        self.result[part] = dict(sorted(rows.items(), key=lambda item: order.get(item[0], len(order))))
         write_json(self.path, self.result)
-        grid = read_json(GRID) if GRID.exists() else {"cases": {}}
-        write_whole(self.path.with_suffix(".md"), engine_table(self.result, grid).encode())
+        write_whole(self.path.with_suffix(".md"), engine_table(self.result, self.grid).encode())
 
 
 def run_cases(args: argparse.Namespace, report: Report) -> None:
     """The rows against peers."""
     for case in args.chosen:
-        row = measure_case(case, root=args.work, rounds=args.rounds, threads=os.cpu_count() or 1)
+        options = {peer: best_options(peer, case, report.grid) for peer in case.peers}
+        row = measure_case(case, options, root=args.work, rounds=args.rounds)
         report.add("cases", case.name, row)
         told = ", ".join(f"{ratio['median']:.2f} × {peer}" for peer, ratio in row["ratios"].items())
         rate = row["sides"][TENTH]["tokens_per_s"]["median"]
@@ -209,7 +220,7 @@ def main() -> None:
         return
     machine = measure()
     if args.scan:
-        scan(args.chosen, root=args.work, machine=machine)
+        scan(args, machine)
         return
     report = Report(args.out, machine, price_per_hour=args.price_per_hour)
     steps = (run_cases, run_quality, run_prefix, run_speculation)

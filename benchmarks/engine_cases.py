@@ -146,13 +146,14 @@ class StoredBytes:
     dense_bytes: int  # read in every step
     expert_bytes: int  # of all routed experts; a step reads those that are chosen
     bits_per_weight: float
+    cache_bytes_per_number: float = 2.0
 
 
-def bytes_per_step(case: Case, stored: StoredBytes, *, cache_bytes_per_number: float = 2) -> float:
+def bytes_per_step(case: Case, stored: StoredBytes) -> float:
     """Weights and cache that a decode step of `case` reads, at the mean length of its sequences."""
     config = preset(case.shape)
     length = case.prompt_tokens + case.new_tokens / 2
-    cache = case.batch * length * count(config).kv_elements_per_token * cache_bytes_per_number
+    cache = case.batch * length * count(config).kv_elements_per_token * stored.cache_bytes_per_number
     return stored.dense_bytes + stored.expert_bytes * expert_share(config, batch=case.batch) + cache
 
 

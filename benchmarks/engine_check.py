@@ -54,7 +54,7 @@ def sides(root: Path, shape: str, *, has_wide: bool) -> Mapping[str, tuple[str, 
         f"{TRANSFORMERS} bf16": ("engine_transformers.transformers", {**theirs, "dtype": "bf16"}, False),
         f"{LLAMA} bf16": (
             "engine_llama.llama",
-            {"path": str(peer_file(root, shape, "bf16")), **STARTS[LLAMA]},
+            {"path": str(peer_file(root, shape, "bf16")), **STARTS[LLAMA], "threads": 1},
             False,
         ),
     }

@@ -29,6 +29,7 @@ FILE_TYPES = {  # what its quantiser is asked for, and whether every matrix gets
     "Q4_0-mixed": (llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, False),
 }
 CACHE_TYPES = {"f16": 1, "f32": 0, "bf16": 30, "q8_0": 8}  # ggml.h, enum ggml_type
+CACHE_BYTES = {"f16": 2.0, "f32": 4.0, "bf16": 2.0, "q8_0": 34 / 32}  # per number
 CELLS = 256  # the peer rounds each sequence's context up to this
 
 
@@ -160,7 +161,8 @@ def llama(channel: Channel, *, path: str, **options: Any) -> None:
     llama_cpp.llama_backend_init()
     side = LlamaCpp(Path(path), **options)
     system = llama_cpp.llama_print_system_info().decode().strip()
-    serve(channel, side, {**file_facts(Path(path)), "system_info": system})
+    cache = {"cache_bytes_per_number": CACHE_BYTES[options["cache"]]}
+    serve(channel, side, {**file_facts(Path(path)), **cache, "system_info": system})
 
 
 if __name__ == "__main__":  # SOURCE TARGET TYPE: quantise a file

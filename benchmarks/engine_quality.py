@@ -112,7 +112,7 @@ def sides(root: Path, shape: str) -> dict[str, tuple[str, dict[str, Any]]]:
     for peer, formats in LLAMA_FORMATS.items():
         for weights, kind in formats.items():
             path = str(peer_file(root, shape, weights, peer=peer))
-            found[f"{LLAMA} {kind}"] = ("engine_llama.llama", {"path": path, **STARTS[peer]})
+            found[f"{LLAMA} {kind}"] = ("engine_llama.llama", {"path": path, **STARTS[peer], "threads": 1})
     return found
 
 
