@@ -26,8 +26,9 @@ def generate(
     times: Counter[tuple[int, ...]] = Counter()
     numbers = (f"generate-{number}" for number in itertools.count())
     free_names = (name for name in numbers if name not in engine.ledger.requests)
+    ended = 0  # groups from the first on
     try:
-        while len(groups) < len(prompts) or not all(sample.finish for group in groups for sample in group):
+        while ended < len(prompts):
             while len(groups) < len(prompts) and engine.has_room:
                 prompt = tuple(prompts[len(groups)])
                 streams = sample_streams(prompt, params, time=times[prompt])
@@ -37,6 +38,8 @@ def generate(
                 )
                 groups.append(engine.submit(request, is_quiet=True))
             engine.advance()
+            while ended < len(groups) and all(sample.finish for sample in groups[ended]):
+                ended += 1
     finally:  # an interrupt must not leave half of them running
         for group in groups:
             engine.abort(group[0].request_id)

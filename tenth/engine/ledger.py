@@ -163,9 +163,7 @@ class Ledger:
         sample.finish = Finish.ABORTED
         if not family[0].siblings:
             self.end(sample, Finish.ABORTED)
-        elif all(
-            each.finish for each in family
-        ):  # else the others still need the prompt that the first reads
+        elif all(each.finish for each in family):  # else the rest needs the prompt that the first one reads
             self.end(family[0], Finish.ABORTED)
         self._tell(sample, 0)
 
