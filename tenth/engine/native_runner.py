@@ -58,7 +58,7 @@ class NativeRunner:
 
     def allocate(self, num_blocks: int) -> None:
         """See `Runner`."""
-        self._entries = torch.zeros(num_blocks, self.block_bytes, dtype=torch.uint8)
+        self._entries = torch.empty(num_blocks, self.block_bytes, dtype=torch.uint8)
         self.refresh()
 
     def free(self) -> None:
