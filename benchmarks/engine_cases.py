@@ -170,11 +170,13 @@ def usd_per_million_tokens(tokens_per_second: float, *, price_per_hour: float) -
 
 
 def choose_cases(names: list[str] | None) -> list[Case]:
-    """The cases whose names begin with one of `names`; None: all."""
+    """The cases of these names, and where no case is called so, those that begin so; None: all."""
     if names is None:
         return list(CASES.values())
-    chosen = [case for case in CASES.values() if any(case.name.startswith(name) for name in names)]
-    unknown = [name for name in names if not any(case.startswith(name) for case in CASES)]
-    if unknown:
-        raise SystemExit(f"no case begins with {unknown[0]!r}; known: {', '.join(CASES)}")
-    return chosen
+    chosen: dict[str, Case] = {}
+    for name in names:
+        found = [CASES[name]] if name in CASES else [c for c in CASES.values() if c.name.startswith(name)]
+        if not found:
+            raise SystemExit(f"no case begins with {name!r}; known: {', '.join(CASES)}")
+        chosen |= {case.name: case for case in found}
+    return list(chosen.values())

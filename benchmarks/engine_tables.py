@@ -128,9 +128,8 @@ def _quality(models: Mapping[str, Row]) -> list[str]:
 
 def rivals(weights: str) -> list[str]:
     """The peer's rows that a quantised row of ours is measured against."""
-    if weights not in ("int8", "int4"):
-        return []
-    return [f"{LLAMA} {kinds[weights]}" for kinds in LLAMA_FORMATS.values() if weights in kinds]
+    formats = [kinds for kinds in LLAMA_FORMATS.values() if weights != "bf16"]
+    return [f"{LLAMA} {kind}" for kinds in formats for ours, kind in kinds.items() if ours == weights]
 
 
 def _prefix(rows: Mapping[str, Row]) -> list[str]:

@@ -115,8 +115,9 @@ def test_the_scan_begins_with_a_value_of_every_key_that_it_varies():
             assert all(first[key] in values for key, values in variations(peer, case))
 
 
-def test_cases_are_chosen_by_how_their_names_begin():
+def test_cases_are_chosen_by_name_or_by_how_their_names_begin():
     assert {case.batch for case in choose_cases(["dsv3-mini"])} == {1, 16, 64}
+    assert [case.batch for case in choose_cases(["dsv3-mini/bf16/batch-1"])] == [1]
     with pytest.raises(SystemExit, match="no case begins with 'gpt'"):
         choose_cases(["gpt"])
 
