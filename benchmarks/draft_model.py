@@ -4,8 +4,8 @@ Why: speculation saves reading the weights, so it cannot be timed on a trained m
 stay in the processor's cache, nor on random weights, whose tokens nobody can guess. Here a trained run's
 model keeps its function and gets wider: its feed-forwards gain hidden units that nothing listens to (rows of
 gate and up at random, columns of down at zero). Every step computes and reads them; no token changes.
-In:  a directory of a finished run.  Out: two model directories, `narrow` (the MTP module fitted to the
-reinforced model) and `wide`; `prompts.jsonl`, held-out problems; the share of guesses accepted, measured.
+In:  a directory of a finished run.  Out: a model directory, `wide`; `prompts.jsonl`, held-out problems; the
+share of guesses accepted, measured on the model as trained and on the wide one.
 Not here: tokens per second (`python -m benchmarks.engine --parts speculation --mtp-model OUT/wide ...`).
 
 python -m benchmarks.draft_model RUN --out OUT
@@ -21,7 +21,7 @@ import torch
 
 from tenth.base.files import read_json, write_lines
 from tenth.base.records import Problem
-from tenth.base.seeds import stream_random, stream_seed
+from tenth.base.seeds import stream_seed
 from tenth.checkpoint.model_dir import load_model, save_model
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
@@ -29,22 +29,15 @@ from tenth.engine.settings import EngineSettings, Speculation
 from tenth.model.mlp import SwiGLU
 from tenth.model.moe import MoE
 from tenth.model.transformer import Transformer
-from tenth.pipeline.documents import training_problem
-from tenth.pipeline.frozen import held_out_problems, recipe_families
+from tenth.pipeline.frozen import held_out_problems
 from tenth.pipeline.recipe import ZeroRecipe
 from tenth.rollout.collect import prompt_ids
 from tenth.tokenizer.special import THINK
 from tenth.tokenizer.tokenizer import Tokenizer
-from tenth.training.batches import TrainedSequence
-from tenth.training.draft import DraftPlan, draft_stats, fit_mtp
-from tenth.training.optim import OptimConfig, OptimKind
-from tenth.training.schedules import LrSchedule
 
 STAGE = "04-zero"
 STEP_BYTES = 100_000_000  # that a step of the wide model reads at least: three times a cache of 32 MB
-SAMPLED_AT = (0.6, 1.0)
 MEASURED_AT = (0.0, 0.6)
-HELD_BACK = 256  # sampled answers that are not trained on
 
 
 def widened(model: Transformer, *, num_shared_experts: int) -> Transformer:
@@ -90,33 +83,6 @@ def shared_experts_for(model: Transformer, *, step_bytes: int) -> int:
     return -(-step_bytes // per_expert)
 
 
-def own_answers(
-    model: Transformer, tokenizer: Tokenizer, recipe: ZeroRecipe, *, num_problems: int
-) -> list[TrainedSequence]:
-    """Answers of the model to problems of the training split, drawn as reinforcement draws them."""
-    rng, families = stream_random(recipe.seed, "draft-problems"), recipe_families(recipe)
-    sections = [recipe.asked[i % len(recipe.asked)] for i in range(num_problems)]
-    problems = [training_problem(families[section.name], section.levels, rng) for section in sections]
-    prompts = [prompt_ids(problem, tokenizer, template=recipe.template) for problem in problems]
-    engine = Engine(model, EngineSettings(max_sequences=512, max_batch_tokens=2048, max_waiting=num_problems))
-    answers = []
-    for temperature in SAMPLED_AT:
-        params = _params(recipe, tokenizer, temperature=temperature)
-        for prompt, (answer,) in zip(prompts, engine.generate(prompts, params), strict=True):
-            trained = (False,) * len(prompt) + (True,) * len(answer.ids)
-            answers.append(TrainedSequence(ids=(*prompt, *answer.ids), trained=trained))
-    return answers
-
-
-def _params(recipe: ZeroRecipe, tokenizer: Tokenizer, *, temperature: float) -> SamplingParams:
-    return SamplingParams(
-        max_new_tokens=recipe.rl.max_completion_length,
-        temperature=temperature,
-        stop_ids=(tokenizer.eos_id,),
-        seed=stream_seed(recipe.seed, "draft-model", str(temperature)),
-    )
-
-
 def held_out(recipe: ZeroRecipe, *, per_family: int) -> list[Problem]:
     """Problems of the test set, the families in turn."""
     problems = held_out_problems(recipe)
@@ -131,7 +97,13 @@ def measure(
     """Prints the share of guesses accepted, one problem after another; the answers of every temperature."""
     answers = []
     for temperature in MEASURED_AT:
-        params, texts = _params(recipe, tokenizer, temperature=temperature), {}
+        params = SamplingParams(
+            max_new_tokens=recipe.rl.max_completion_length,
+            temperature=temperature,
+            stop_ids=(tokenizer.eos_id,),
+            seed=stream_seed(recipe.seed, "draft-model", str(temperature)),
+        )
+        texts = {}
         for speculation in (Speculation.NONE, Speculation.MTP):
             settings = EngineSettings(max_sequences=1, speculation=speculation)
             # By a clock that stands still nothing is slow, so guesses are made whether or not they would pay.
@@ -150,24 +122,6 @@ def measure(
     return answers
 
 
-def fit(model: Transformer, answers: Sequence[TrainedSequence], *, steps: int, seed: int) -> None:
-    """Fit the MTP module; prints the start, the end and sometimes a step, on answers held back."""
-    held_back, used = answers[:HELD_BACK], answers[HELD_BACK:]
-    plan = DraftPlan(
-        steps=steps,
-        sequences_per_step=64,
-        optim=OptimConfig(kind=OptimKind.MUON, lr=2e-3, weight_decay=0.0),
-        schedule=LrSchedule(warmup_steps=min(10, steps), constant_until=0.3, floor=0.02),
-    )
-    print(f"module before: {draft_stats(model, held_back)}", flush=True)
-    for step, stats in enumerate(fit_mtp(model, used, plan, seed=seed)):
-        if step % 25 == 0:
-            print(
-                f"step {step:>4}/{steps}  divergence {stats.loss:.4f}  same {stats.agreement:.4f}", flush=True
-            )
-    print(f"module after: {draft_stats(model, held_back)}", flush=True)
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -176,10 +130,6 @@ def parse() -> argparse.Namespace:
         "run", type=Path, help="a directory of a finished run of a recipe like recipes/tiny/zero.toml"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--problems", type=int, default=8000, help="of the training split, answered twice each"
-    )
-    parser.add_argument("--steps", type=int, default=300, help="of fitting the module")
     parser.add_argument("--held-out", type=int, default=12, help="problems per family to measure on")
     return parser.parse_args()
 
@@ -192,20 +142,13 @@ def main() -> None:
     prompts = [prompt_ids(problem, tokenizer, template=recipe.template) for problem in problems]
     write_lines(args.out / "prompts.jsonl", ({"prompt_ids": prompt} for prompt in prompts))
     trained = load_model(source, dtype=torch.bfloat16)
-    measured = [measure("as trained", trained, prompts, recipe, tokenizer)]
-    model = load_model(source, dtype=torch.float32)
-    answers = own_answers(trained, tokenizer, recipe, num_problems=args.problems)
-    fit(model, answers, steps=args.steps, seed=recipe.seed)
-    narrow = model.to_compute_dtype(torch.bfloat16)
-    wide = widened(narrow, num_shared_experts=shared_experts_for(narrow, step_bytes=STEP_BYTES))
-    print(
-        f"a step of the wide model reads {feed_forward_bytes(wide) / 1e6:.1f} MB of feed-forwards", flush=True
-    )
-    for name, made in (("narrow", narrow), ("wide", wide)):
-        save_model(args.out / name, made, save_tokenizer=tokenizer.save)
-        measured.append(measure(name, made, prompts, recipe, tokenizer))
-    same = sum(rows == measured[0] for rows in measured)
-    print(f"tokens without guesses: {same} of {len(measured)} models give the same", flush=True)
+    answers = measure("as trained", trained, prompts, recipe, tokenizer)
+    wide = widened(trained, num_shared_experts=shared_experts_for(trained, step_bytes=STEP_BYTES))
+    save_model(args.out / "wide", wide, save_tokenizer=tokenizer.save)
+    read_mb = feed_forward_bytes(wide) / 1e6
+    print(f"a step of the wide model reads {read_mb:.1f} MB of feed-forwards", flush=True)
+    is_same = measure("wide", wide, prompts, recipe, tokenizer) == answers
+    print(f"the wide model gives {'the same' if is_same else 'OTHER'} tokens as the trained one")
     print(
         "tokens per second: python -m benchmarks.engine --parts speculation "
         f"--mtp-model {args.out / 'wide'} --mtp-prompts {args.out / 'prompts.jsonl'} "
