@@ -119,7 +119,9 @@ struct Target {
     }
 };
 
-// Tiles: R rows of x times C panels.
+// Tiles: R rows of x times C panels. Few rows wait for memory: weights are asked for this many bytes ahead (measured).
+constexpr int64_t AHEAD = 8192;
+
 template <int R, int C>
 static inline void tile_plain(const Matrix& m, int64_t panel, const uint8_t* const* x, int64_t first, const Target& y) {
     const float* w[C];
@@ -131,7 +133,7 @@ static inline void tile_plain(const Matrix& m, int64_t panel, const uint8_t* con
             vec16 column[C];
             for (int j = 0; j < C; ++j) {
                 column[j] = load16(w[j] + k * 16);
-                if (R <= 2) __builtin_prefetch(w[j] + k * 16 + 768);
+                if (R <= 2) __builtin_prefetch(w[j] + k * 16 + AHEAD / 4);
             }
             for (int i = 0; i < R; ++i) {
                 float value = ((const float*)x[i])[k];
@@ -181,7 +183,7 @@ static inline void tile_quantised(const Matrix& m, int64_t panel, const uint8_t*
         for (int64_t k = 0; k < m.group; k += PER_LOAD) {
             for (int j = 0; j < C; ++j) {
                 __m512i bytes = _mm512_loadu_si512(w[j]);
-                if (R <= 2) __builtin_prefetch(w[j] + 2048);
+                if (R <= 2) __builtin_prefetch(w[j] + AHEAD);
                 w[j] += 64;
                 __m512i part = FOUR ? _mm512_and_si512(bytes, nibble) : bytes;
                 for (int i = 0; i < R; ++i) {
@@ -230,11 +232,11 @@ static inline void tile(const Matrix& m, int64_t panel, const uint8_t* const* x,
     else tile_quantised<R, C, true>(m, panel, x, first, y);
 }
 
-// One row of plain numbers: one stream is what memory feeds fastest. More rows: as many sums as hide the latency of a
-// multiply-add and fit the registers; integers have three per output.
+// One row: one stream is what memory feeds fastest. More rows: as many sums as hide the latency of a multiply-add and fit
+// the registers; integers have three per output.
 static constexpr int64_t panels_at_once(bool is_plain, int64_t rows) {
     if (is_plain) return rows >= 4 ? 4 : rows == 1 ? 1 : 2;
-    return rows >= 8 ? 1 : 2;
+    return rows >= 8 || rows == 1 ? 1 : 2;
 }
 
 template <bool PLAIN, int R> static void some_rows(const Matrix& m, int64_t panel, int64_t count, const Source& x, int64_t first, const Target& y) {
