@@ -139,6 +139,19 @@ template <class T> static inline float row_max(const T* x, int64_t n) {
     return top;
 }
 
+template <class T> static inline float row_min(const T* x, int64_t n) {
+    float least = INFINITY;
+    vec16 best = least - vec16{};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        vec16 a = load16(x + i);
+        best = a < best ? a : best;
+    }
+    for (; i < n; ++i) least = std::min(least, widen(x[i]));
+    for (int j = 0; j < 16; ++j) least = std::min(least, best[j]);
+    return least;
+}
+
 // How a product holds its inner dimension: 32-bit words of one float, or of two neighbouring bfloat16 (bf16 dot-product
 // instructions, float32 sums: twice the rate and half the memory). `Cell` is one number of a matrix stored row by row;
 // such a matrix is a left operand as it stands, its words taken PER_WORD cells at a time. A right operand has its inner

@@ -35,7 +35,7 @@ void multiply(const Matrix& m, int64_t rows, const Source& x, const Target& y) {
         Range share = share_of(m.panels());
         return product(m, share.begin, share.end, x, rows, y);
     }
-    int64_t grain = std::max<int64_t>(4, (1 << 17) / m.panel_bytes() / 4 * 4), pieces = (m.panels() + grain - 1) / grain;
+    int64_t grain = std::max<int64_t>(4, (1 << 16) / m.panel_bytes() / 4 * 4), pieces = (m.panels() + grain - 1) / grain;
 #pragma omp for schedule(dynamic) nowait       // a core that somebody else uses takes less
     for (int64_t i = 0; i < pieces; ++i) product(m, i * grain, std::min(i * grain + grain, m.panels()), x, rows, y);
 }

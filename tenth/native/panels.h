@@ -52,20 +52,16 @@ static inline void prepare_row(const Matrix& m, const float* x, uint8_t* row) {
     int64_t n = m.cols;
     if (m.kind == F32) { std::memcpy(row, x, n * 4); return; }
     if (m.kind == BF16) { map_row(n, [](auto v) { return v; }, (bf16*)row, x); return; }
-    float top = 0;
-    for (int64_t i = 0; i < n; ++i) top = std::max(top, std::fabs(x[i]));
+    float top = std::max(row_max(x, n), -row_min(x, n)), sum = sum_row(n, [](auto v) { return v * 0.0f; }, x);
+    bool is_finite = top <= 3.0e38f && sum == sum;     // what is not a number must not become one
+    float inverse = is_finite && top > 0 ? 32639.0f / top : 0.0f;              // 32639 = 127 * 256 + 127
     Planes p(m, row);
-    float scale = top / 32639.0f, inverse = top > 0 ? 32639.0f / top : 0.0f;   // 32639 = 127 * 256 + 127
-    bool is_finite = top <= 3.0e38f;
-    for (int64_t i = 0; i < n; ++i) is_finite &= x[i] == x[i];
-    *p.scale = is_finite ? scale : NAN;        // what is not a number must not become one
-    if (!is_finite) inverse = 0;
+    *p.scale = is_finite ? top / 32639.0f : NAN;
     for (int64_t g = 0; g < m.groups(); ++g) {
         int32_t high_sum = 0, low_sum = 0;
 #pragma omp simd reduction(+ : high_sum, low_sum)
         for (int64_t i = g * m.group; i < (g + 1) * m.group; ++i) {
-            int32_t q = int32_t(std::nearbyint(is_finite ? x[i] * inverse : 0.0f));
-            int32_t high = (q + 128) >> 8, low = q - high * 256;
+            int32_t q = int32_t(std::nearbyint(x[i] * inverse)), high = (q + 128) >> 8, low = q - high * 256;
             p.high[i] = int8_t(high);
             p.low[i] = int8_t(low);
             high_sum += high;
