@@ -16,12 +16,19 @@ from tenth.model.presets import preset
 
 TENTH, LLAMA, TRANSFORMERS = "tenth", "llama.cpp", "transformers"
 LLAMA_MIXED = "llama.cpp mixed"  # its quantiser's default for four bits, which keeps more of the head
-Format = Literal["bf16", "int8", "int4"]
+Format = Literal[
+    "bf16", "int8", "int4", "int4-pure"
+]  # int4 keeps the head at 8 bits, as the peer's mixture does
 LLAMA_FORMATS: Mapping[str, Mapping[Format, str]] = {
-    LLAMA: {"bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"},  # pure: every matrix in that type
+    LLAMA: {"bf16": "BF16", "int8": "Q8_0", "int4-pure": "Q4_0"},  # pure: every matrix in that type
     LLAMA_MIXED: {"int4": "Q4_0-mixed"},
 }
-BITS: Mapping[Format, int] = {"bf16": 16, "int8": 8, "int4": 4}
+BITS: Mapping[Format, tuple[int, int]] = {  # of the matrices, of the head
+    "bf16": (16, 16),
+    "int8": (8, 8),
+    "int4": (4, 8),
+    "int4-pure": (4, 4),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +72,8 @@ def _all() -> Iterator[Case]:
     yield Case(shape=half, weights="bf16", batch=1, prompt_tokens=512, new_tokens=1, peers=_BOTH)
     small: tuple[tuple[Format, float, tuple[str, ...]], ...] = (
         ("int8", 1.2, (LLAMA,)),
-        ("int4", 1.05, (LLAMA, LLAMA_MIXED)),
+        ("int4", 1.05, (LLAMA_MIXED,)),
+        ("int4-pure", 1.05, (LLAMA,)),
     )
     for weights, aim, peers in small:
         yield Case(shape=half, weights=weights, batch=1, peers=peers, aims=dict.fromkeys(peers, aim))

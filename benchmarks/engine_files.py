@@ -25,7 +25,8 @@ def our_directory(root: Path, shape: str, weights: Format) -> Path:
         return whole
     directory = root / shape / weights
     if not (directory / "config.json").exists():
-        quantize_directory(whole, directory, bits=BITS[weights])
+        bits, head_bits = BITS[weights]
+        quantize_directory(whole, directory, bits=bits, head_bits=head_bits)
     return directory
 
 
