@@ -109,6 +109,8 @@ def sides(root: Path, shape: str) -> dict[str, tuple[str, dict[str, Any]]]:
     for weights in BITS:
         directory = str(our_directory(root, shape, weights))
         found[f"{TENTH} {weights}"] = ("engine_sides.tenth_logits", {"directory": directory})
+    small_cache = {"directory": str(our_directory(root, shape, "bf16")), "cache_dtype": "int8"}
+    found[f"{TENTH} bf16, 8-bit cache"] = ("engine_sides.tenth_logits", small_cache)
     for peer, formats in LLAMA_FORMATS.items():
         for weights, kind in formats.items():
             path = str(peer_file(root, shape, weights, peer=peer))

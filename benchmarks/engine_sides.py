@@ -22,7 +22,7 @@ from tenth.engine.build import build_runner
 from tenth.engine.engine import Engine
 from tenth.engine.request import Request, SamplingParams
 from tenth.engine.runner import Batch
-from tenth.engine.settings import EngineSettings
+from tenth.engine.settings import CacheDtype, EngineSettings
 from tenth.model.counts import count
 from tenth.model.transformer import Transformer
 from tenth.native.process import tune_process
@@ -70,8 +70,8 @@ class Tenth:
 class TenthLogits:
     """The engine's runner alone, for comparing what it computes."""
 
-    def __init__(self, model: Transformer) -> None:
-        self.runner = build_runner(model, EngineSettings())
+    def __init__(self, model: Transformer, settings: EngineSettings) -> None:
+        self.runner = build_runner(model, settings)
 
     def generate(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Timing:
         """Not what this side is for."""
@@ -106,11 +106,12 @@ def tenth(channel: Channel, *, directory: str, **settings: Any) -> None:
     serve(channel, side, {**facts, "layout": side.engine.runner.layout})
 
 
-def tenth_logits(channel: Channel, *, directory: str) -> None:
+def tenth_logits(channel: Channel, *, directory: str, cache_dtype: str = "auto") -> None:
     """The side that engine_quality.py compares."""
     tune_process()
     model = load_model(Path(directory), dtype=torch.bfloat16)
-    serve(channel, TenthLogits(model), stored_facts(model))
+    settings = EngineSettings(cache_dtype=CacheDtype(cache_dtype))
+    serve(channel, TenthLogits(model, settings), stored_facts(model))
 
 
 def stored_facts(model: Transformer) -> dict[str, Any]:
