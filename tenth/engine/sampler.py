@@ -119,12 +119,3 @@ def top_logprobs(logits: Tensor, k: int) -> list[TopLogprobs]:
         ids = ids[row[ids].sort(descending=True, stable=True).indices[:k]]
         found.append(tuple(zip(ids.tolist(), (row[ids] - total).tolist(), strict=True)))
     return found
-
-
-def sample_ids(
-    logits: Tensor, uniforms: Tensor, *, temperature: float, top_p: float
-) -> tuple[Tensor, Tensor]:
-    """The same settings for every row."""
-    params = SamplingParams(max_new_tokens=1, temperature=temperature, top_p=top_p)
-    drawn = sample(logits, uniforms, DrawSettings.of([params] * len(logits)))
-    return drawn.ids, drawn.logprobs

@@ -115,7 +115,7 @@ struct Target {
     }
 };
 
-// Tiles: R rows of x times C panels. Few rows wait for memory: weights are asked for this many bytes ahead (measured).
+// Tiles: R rows of x times C panels. The first rows wait for memory: weights are asked for this many bytes ahead (measured).
 constexpr int64_t AHEAD = 8192;
 
 template <int R, int C>
@@ -129,7 +129,7 @@ static inline void tile_plain(const Matrix& m, int64_t panel, const uint8_t* con
             vec16 column[C];
             for (int j = 0; j < C; ++j) {
                 column[j] = load16(w[j] + k * 16);
-                if (R <= 2) __builtin_prefetch(w[j] + k * 16 + AHEAD / 4);
+                if (first == 0) __builtin_prefetch(w[j] + k * 16 + AHEAD / 4);
             }
             for (int i = 0; i < R; ++i) {
                 float value = ((const float*)x[i])[k];
@@ -179,7 +179,7 @@ static inline void tile_quantised(const Matrix& m, int64_t panel, const uint8_t*
         for (int64_t k = 0; k < m.group; k += PER_LOAD) {
             for (int j = 0; j < C; ++j) {
                 __m512i bytes = _mm512_loadu_si512(w[j]);
-                if (R <= 2) __builtin_prefetch(w[j] + AHEAD);
+                if (first == 0) __builtin_prefetch(w[j] + AHEAD);
                 w[j] += 64;
                 __m512i part = FOUR ? _mm512_and_si512(bytes, nibble) : bytes;
                 for (int i = 0; i < R; ++i) {
@@ -229,10 +229,13 @@ static inline void tile(const Matrix& m, int64_t panel, const uint8_t* const* x,
 }
 
 // One row: one stream is what memory feeds fastest. More rows: as many sums as hide the latency of a multiply-add and fit
-// the registers; integers have three per output.
+// the registers (integers have three per output). Sixteen rows at once are computed while their weights stream by; with
+// more than two such passes it is better to use each weight four times from a register.
+constexpr int64_t STREAMED = 16, MANY = 32;
 static constexpr int64_t panels_at_once(bool is_plain, int64_t rows) {
-    if (is_plain) return rows >= 4 ? 4 : rows == 1 ? 1 : 2;
-    return rows >= 8 || rows == 1 ? 1 : 2;
+    if (!is_plain) return rows >= 8 || rows == 1 ? 1 : 2;
+    if (rows >= MANY) return 4;
+    return rows >= STREAMED || rows == 1 ? 1 : rows >= 4 ? 4 : 2;
 }
 
 template <bool PLAIN, int R> static void some_rows(const Matrix& m, int64_t panel, int64_t count, const Source& x, int64_t first, const Target& y) {
@@ -249,7 +252,9 @@ template <bool PLAIN> static void product_of(const Matrix& m, int64_t begin, int
     int64_t step = panels_at_once(PLAIN, rows);
     for (int64_t panel = begin; panel < end; panel += step) {
         int64_t count = std::min(step, end - panel), i = 0;
-        if constexpr (!PLAIN)
+        if constexpr (PLAIN)
+            for (; rows < MANY && i + STREAMED <= rows; i += STREAMED) some_rows<true, STREAMED>(m, panel, count, x, i, y);
+        else
             for (; i + 8 <= rows; i += 8) some_rows<false, 8>(m, panel, count, x, i, y);
         for (; i + 4 <= rows; i += 4) some_rows<PLAIN, 4>(m, panel, count, x, i, y);
         for (; i + 2 <= rows; i += 2) some_rows<PLAIN, 2>(m, panel, count, x, i, y);

@@ -12,7 +12,6 @@ from tenth.engine.sampler import (
     kept_probabilities,
     logprobs_of,
     sample,
-    sample_ids,
     sample_reference,
     top_logprobs,
 )
@@ -272,9 +271,9 @@ def test_a_row_gets_the_same_to_the_last_bit_alone_and_in_company_on_one_thread_
 def test_rows_may_be_strided():
     logits = torch.randn(20, 48, generator=torch.Generator().manual_seed(0))
     uniforms = torch.rand(40, generator=torch.Generator().manual_seed(1))
-    found = sample_ids(logits[:, ::2], uniforms[::2], temperature=1.0, top_p=0.9)
-    wanted = sample_ids(logits[:, ::2].contiguous(), uniforms[::2].contiguous(), temperature=1.0, top_p=0.9)
-    assert torch.equal(found[0], wanted[0])
+    rows = same_for(20, temperature=1.0, top_p=0.9)
+    found = sample(logits[:, ::2], uniforms[::2], rows)
+    assert torch.equal(found.ids, sample(logits[:, ::2].contiguous(), uniforms[::2].contiguous(), rows).ids)
 
 
 def test_without_kernels_the_reference_serves(monkeypatch):
