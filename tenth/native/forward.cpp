@@ -29,15 +29,11 @@ void swiglu(const float* gate_up, int64_t width, float* out) {
     map_row(width, [](auto g, auto u) { return g * reciprocal(1.0f + fast_exp(-g)) * u; }, out, gate_up, gate_up + width);
 }
 
+// Each thread takes one run of panels. Handing out small pieces would be kinder where somebody else uses a core, but each
+// piece fetches ahead into its neighbour: 16 to 23 % slower at 8 and 4 bits.
 void multiply(const Matrix& m, int64_t rows, const Source& x, const Target& y) {
-    constexpr int64_t LARGE = 1 << 19;         // bytes of weights from which handing out pieces costs nothing
-    if (m.panels() * m.panel_bytes() < LARGE) {
-        Range share = share_of(m.panels());
-        return product(m, share.begin, share.end, x, rows, y);
-    }
-    int64_t grain = std::max<int64_t>(4, (1 << 16) / m.panel_bytes() / 4 * 4), pieces = (m.panels() + grain - 1) / grain;
-#pragma omp for schedule(dynamic) nowait       // a core that somebody else uses takes less
-    for (int64_t i = 0; i < pieces; ++i) product(m, i * grain, std::min(i * grain + grain, m.panels()), x, rows, y);
+    Range share = share_of(m.panels());
+    product(m, share.begin, share.end, x, rows, y);
 }
 
 // One pass; every method is called by all threads of a region, and ends with all of them at a barrier.
