@@ -95,11 +95,7 @@ def _side(
     shares = tuple(
         size / value / 1e9 / each.read_gb_per_s for value, each in zip(seconds, rounds, strict=True)
     )
-    result |= {"bytes_per_step": round(size), "bandwidth_share": spread(shares)}
-    result["step_milliseconds"] = [
-        [round(1e3 * value, 3) for value in timing.step_seconds] for timing in timings
-    ]
-    return result
+    return {**result, "bytes_per_step": round(size), "bandwidth_share": spread(shares)}
 
 
 def agreement(rounds: Sequence[Round]) -> dict[str, float]:
