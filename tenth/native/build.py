@@ -21,8 +21,8 @@ from pathlib import Path
 from tenth.base.files import text_hash
 
 _SOURCES = (
-    *("common.h", "panels.h", "network.h", "paged_attention.h", "routing.h"),
-    *("attention.cpp", "rowwise.cpp", "dispatch.cpp", "grouped.cpp", "sampling.cpp", "pack.cpp", "forward.cpp"),
+    *("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp", "grouped.cpp", "sampling.cpp"),
+    *("panels.h", "network.h", "paged_attention.h", "routing.h", "pack.cpp", "forward.cpp"),
 )
 # No -ffast-math: infinities mark masked scores. This much is what sums need to become vectors.
 _REDUCTIONS = ("-fassociative-math", "-fno-signed-zeros", "-freciprocal-math")
