@@ -12,7 +12,6 @@ import torch
 
 from benchmarks.engine_cases import BITS, LLAMA, LLAMA_FORMATS, Format
 from benchmarks.engine_weights import model_directory
-from benchmarks.gguf_file import write_gguf
 from tenth.checkpoint.model_dir import load_model, save_model
 from tenth.checkpoint.quantized_dir import quantize_directory
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -48,6 +47,8 @@ def peer_file(root: Path, shape: str, weights: Format, *, peer: str = LLAMA) -> 
     if path.exists():
         return path
     if kind == "BF16":
+        from benchmarks.gguf_file import write_gguf  # its library comes with the benchmark's extra only
+
         model = load_model(model_directory(root, shape), dtype=torch.bfloat16)
         write_gguf(path, model, dtype=torch.bfloat16)
     else:
@@ -62,6 +63,8 @@ def wide_file(root: Path, shape: str) -> Path:
     """The peer's file in float32, for checks."""
     path = root / shape / "f32.gguf"
     if not path.exists():
+        from benchmarks.gguf_file import write_gguf
+
         model = load_model(model_directory(root, shape), dtype=torch.float32)
         write_gguf(path, model, dtype=torch.float32)
     return path
