@@ -141,7 +141,7 @@ template <class P> struct PagedAttention {
     }
 
     struct Scratch {
-        std::vector<float> query, keys, values, scores, weights, sum, top, total, rows;
+        std::vector<float> query, keys, values, late, scores, weights, sum, top, total, rows;
         int64_t first;                         // position of the first key that exists
     };
 
@@ -164,12 +164,13 @@ template <class P> struct PagedAttention {
             map_row(keys, [](auto x) { return x; }, (Cell*)(s.query.data() + i * key_words), s.rows.data());
         }
         int64_t longest = batch.positions[token(count - 1)] + 1;
-        for (int64_t start = 0; start < longest; start += BLOCK) {
+        for (int64_t start = s.first / BLOCK * BLOCK; start < longest; start += BLOCK) {
             int64_t filled = std::min(BLOCK, longest - start), value_stride = values;
             const float *key_panel, *value_panel, *key_scales = nullptr, *value_scales = nullptr;
             uint8_t* block = block_of(item.sequence, start);
             if (a.is_latent()) unpack_latent(block, filled, s, key_panel, value_panel, value_stride);
             else unpack_head(block, item.head, filled, s, key_panel, value_panel, key_scales, value_scales);
+            if (s.first > start) value_panel = without_first(value_panel, value_stride, s.first - start, filled, s);
             any_product<P>(count, (filled + 15) / 16 * 16, key_words, s.query.data(), key_words, key_panel, BLOCK, s.scores.data(), BLOCK, false);
             for (int64_t i = 0; i < count; ++i)
                 weigh(i, std::min(filled, batch.positions[token(i)] + 1 - start), start, key_scales, value_scales, values, s);
@@ -182,6 +183,17 @@ template <class P> struct PagedAttention {
     }
 
 private:
+    // A copy of the values in which those before the first are zeros: nobody has written them, and 0 * NaN is NaN.
+    const float* without_first(const float* values, int64_t& stride, int64_t first, int64_t filled, Scratch& s) const {
+        int64_t width = a.value_width(), words = (filled + PW - 1) / PW;
+        s.late.assign(words * width, 0.0f);
+        for (int64_t w = first / PW; w < words; ++w) std::memcpy(s.late.data() + w * width, values + w * stride, width * 4);
+        if (first % PW)
+            for (int64_t i = 0; i < width; ++i) narrow(0.0f, ((Cell*)s.late.data())[(first / PW * width + i) * PW]);
+        stride = width;
+        return s.late.data();
+    }
+
     // Scores of row i against one block -> weights, with the running maximum moved on.
     void weigh(int64_t i, int64_t visible, int64_t start, const float* key_scales, const float* value_scales, int64_t values, Scratch& s) const {
         float* score = s.scores.data() + i * BLOCK;

@@ -147,9 +147,19 @@ def test_a_cache_of_bytes_is_as_near_as_the_twins(config):
     )
 
 
-def test_drafts_equal_those_of_the_module_in_float64():
-    config = NETWORKS["deepseek"]
-    runner, twin, whole = native(config, torch.float32), reference(config), batch(WHOLE)
+GUESSING = {
+    "latent": NETWORKS["deepseek"],
+    "grouped": dataclasses.replace(NETWORKS["qwen"], num_nextn_predict_layers=1),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("config", GUESSING.values(), ids=GUESSING)
+def test_drafts_equal_those_of_the_module_in_float64(config, dtype):
+    runner, whole = native(config, dtype), batch(WHOLE)
+    twin = TorchRunner(build(config, dtype=dtype).double())
+    twin.allocate(16)
+    runner.entries.fill_(255)  # NaN in either type: what nobody has written must not be read
     found, wanted = [], []
     for each, into in ((runner, found), (twin, wanted)):
         each.forward(whole)
@@ -157,7 +167,10 @@ def test_drafts_equal_those_of_the_module_in_float64():
         later = batch([(1, 1, 70), (2, 1, 3), (3, 1, 129)])
         drafting = dataclasses.replace(later, firsts=torch.ones(3, dtype=torch.int64))
         into.append(each.draft(drafting, torch.tensor(rows) - 1))
-    assert gap(found[0], wanted[0]) < 3e-5
+    if dtype == torch.float32:
+        assert gap(found[0], wanted[0]) < 1e-4
+    else:  # rounding turns some near-ties of the router
+        assert (found[0].double() - wanted[0]).abs().median() < 0.05
 
 
 def test_copied_and_restored_blocks_serve_like_the_originals():

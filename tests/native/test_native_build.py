@@ -36,7 +36,7 @@ def test_where_a_compiler_is_the_kernels_are_used():
         "rms_forward",
         "cross_entropy",
         "plan_dispatch",
-        "decode_attention",
+        "forward",
         "sample",
     ):
         assert hasattr(kernels, f"tenth_{name}")
