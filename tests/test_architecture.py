@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"base"},
     "model": {"base", "native"},
     "data": {"base", "tokenizer"},
-    "checkpoint": {"base", "model"},
+    "checkpoint": {"base", "tokenizer", "model"},
     "engine": {"base", "native", "model"},
     "llm": {"base", "tokenizer", "model", "checkpoint", "engine"},
     "training": {"base", "model", "data", "checkpoint"},
