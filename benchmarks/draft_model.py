@@ -144,7 +144,7 @@ def main() -> None:
     trained = load_model(source, dtype=torch.bfloat16)
     answers = measure("as trained", trained, prompts, recipe, tokenizer)
     wide = widened(trained, num_shared_experts=shared_experts_for(trained, step_bytes=STEP_BYTES))
-    save_model(args.out / "wide", wide, save_tokenizer=tokenizer.save)
+    save_model(args.out / "wide", wide, tokenizer=tokenizer, template=recipe.template)
     read_mb = feed_forward_bytes(wide) / 1e6
     print(f"a step of the wide model reads {read_mb:.1f} MB of feed-forwards", flush=True)
     is_same = measure("wide", wide, prompts, recipe, tokenizer) == answers

@@ -36,7 +36,7 @@ def adopt(root: Path, directory: Path) -> str:
     if not (target / "config.json").exists():
         model = load_model(directory, dtype=torch.bfloat16)
         has_tokenizer = (directory / "tokenizer.json").exists()
-        save_model(target, model, save_tokenizer=Tokenizer.load(directory).save if has_tokenizer else None)
+        save_model(target, model, tokenizer=Tokenizer.load(directory) if has_tokenizer else None)
     return name
 
 

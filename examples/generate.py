@@ -33,7 +33,7 @@ def save_untrained(directory: Path) -> None:
         max_position_embeddings=256,
     )
     model = initialise(Transformer(config), generator=torch.Generator().manual_seed(0))
-    save_model(directory, model, save_tokenizer=tokenizer.save)
+    save_model(directory, model, tokenizer=tokenizer)
 
 
 def ask_in_a_batch(llm: LLM) -> None:

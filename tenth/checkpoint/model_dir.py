@@ -9,7 +9,7 @@ Tensor names are our own parameter names; other tools' names come with a convert
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,45 @@ from torch import Tensor
 
 from tenth.base.errors import CheckpointError, ConfigError, DataError
 from tenth.base.files import read_json, write_json
+from tenth.checkpoint.model_card import ModelCard
 from tenth.checkpoint.tensor_file import read_tensors, require_finite, require_fit, write_tensors
 from tenth.checkpoint.whole_dir import readable, whole_directory
-from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.config import (
+    GqaConfig,
+    LinearRopeConfig,
+    Llama3RopeConfig,
+    MlaConfig,
+    ModelConfig,
+    MoeConfig,
+    RopeScaling,
+    YarnConfig,
+)
 from tenth.model.hf_config import from_hf, to_hf
 from tenth.model.quantize import Quantisation, quantisation_of, with_empty_matrices
 from tenth.model.transformer import Transformer
+from tenth.tokenizer.chat import Template
+from tenth.tokenizer.tokenizer import Tokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _REMEDY = "restore the directory, or make it again with `tenth run`."
-_PARTS = {"mla": MlaConfig, "gqa": GqaConfig, "moe": MoeConfig, "yarn": YarnConfig}
+_PARTS = {"mla": MlaConfig, "gqa": GqaConfig, "moe": MoeConfig}
+_SCALING_BY_KEY = {"beta_fast": YarnConfig, "low_freq_factor": Llama3RopeConfig}
 
 
 def save_model(
     directory: Path,
     model: Transformer,
     *,
-    save_tokenizer: Callable[[Path], None] | None = None,
+    tokenizer: Tokenizer | None = None,
+    template: Template | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    card: ModelCard | None = None,
+    fp8: bool = False,
+    keep_mtp: bool = True,
 ) -> None:
     """Write `directory`, replacing a model that is there.
 
     `weights`: float32 masters to store in place of the model's own rounded parameters, by the same names.
-    `save_tokenizer` is called with the directory being written, such as `tokenizer.save`.
     """
     own = model.state_dict()
     tensors = {**own, **(weights or {})}
@@ -56,8 +72,8 @@ def save_model(
         if quantisation is not None:
             values["tenth"]["quantisation"] = dataclasses.asdict(quantisation)
         write_json(partial / CONFIG, values)
-        if save_tokenizer is not None:
-            save_tokenizer(partial)
+        if tokenizer is not None:
+            tokenizer.save(partial)
 
 
 def load_model(directory: Path, *, dtype: torch.dtype) -> Transformer:
@@ -143,9 +159,17 @@ def _require_codes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 def _config_from(values: Mapping[str, Any], *, path: Path) -> ModelConfig:
     try:
         parts = {key: part(**values[key]) for key, part in _PARTS.items() if values.get(key) is not None}
-        return ModelConfig(**{**values, **parts})
+        # Before there were other kinds of scaling the key was called "yarn".
+        scaling = values.get("rope_scaling", values.get("yarn"))
+        rest = {key: value for key, value in values.items() if key != "yarn"}
+        return ModelConfig(**{**rest, **parts, "rope_scaling": scaling and _scaling_from(scaling)})
     except (
         AttributeError,
         TypeError,
     ) as error:  # a key too many or too few, a number where a section should be
         raise CheckpointError(f"{path}: the key tenth.config does not fit ({error}); {_REMEDY}") from error
+
+
+def _scaling_from(values: Mapping[str, Any]) -> RopeScaling:
+    kinds = [kind for key, kind in _SCALING_BY_KEY.items() if key in values]
+    return (kinds[0] if kinds else LinearRopeConfig)(**values)

@@ -59,7 +59,8 @@ def quantize_directory(
     weights = sum(tensor.numel() for tensor in model.state_dict().values())
     original = None if ids is None else predict(model, ids)
     quantize_model(model, bits, head_bits=head_bits, on_progress=on_progress).to_compute_dtype(torch.bfloat16)
-    save_model(target, model, save_tokenizer=lambda to: _copy_companions(source, to))
+    save_model(target, model)
+    _copy_companions(source, target)
     return QuantizedDirectory(
         bytes_before=_size(readable(source)),
         bytes_after=_size(target),

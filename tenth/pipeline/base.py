@@ -212,7 +212,8 @@ def pretrain(
     save_model(
         directory / "model",
         model,
-        save_tokenizer=tokenizer.save,
+        tokenizer=tokenizer,
+        template=recipe.template,
         weights=trainer.updater.masters.state_dict(),
     )
     return Outcome(

@@ -74,7 +74,7 @@ def imitate_steps(
             saver.save(step, updater.state_dict(), {"seen": seen})
     log.end()
     weights = updater.masters.state_dict()
-    save_model(directory / "model", model, save_tokenizer=tokenizer.save, weights=weights)
+    save_model(directory / "model", model, tokenizer=tokenizer, template=recipe.template, weights=weights)
     flops = flops_per_token(model.config, context_tokens=mean_tokens).training * seen
     return Outcome(summary={"tokens": seen}, tokens=float(seen), flops=flops)
 

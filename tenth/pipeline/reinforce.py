@@ -78,7 +78,7 @@ def reinforce(
                 saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
         log.end()
     weights = learner.updater.masters.state_dict()
-    save_model(directory / "model", model, save_tokenizer=tokenizer.save, weights=weights)
+    save_model(directory / "model", model, tokenizer=tokenizer, template=recipe.template, weights=weights)
     return Outcome(summary=learner.totals(), tokens=float(learner.num_tokens), flops=learner.flops)
 
 

@@ -13,6 +13,7 @@ from tenth.base.errors import CheckpointError
 from tenth.checkpoint.model_dir import load_config, load_model, save_model
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 from tenth.model.transformer import Transformer, initialise
+from tenth.tokenizer.train import train_bpe
 
 MLA = ModelConfig(
     name="little",
@@ -32,14 +33,14 @@ MLA = ModelConfig(
     ),
     num_nextn_predict_layers=1,
     max_position_embeddings=64,
-    yarn=YarnConfig(factor=2.0, original_max_position_embeddings=32),
+    rope_scaling=YarnConfig(factor=2.0, original_max_position_embeddings=32),
 )
 TIED = dataclasses.replace(
     MLA,
     name="tied",
     mla=None,
     moe=None,
-    yarn=None,
+    rope_scaling=None,
     num_nextn_predict_layers=0,
     gqa=GqaConfig(num_key_value_heads=1, head_dim=8, qkv_bias=True),
     tie_word_embeddings=True,
@@ -101,9 +102,7 @@ def test_config_json_has_the_usual_keys_for_other_tools(tmp_path):
 
 
 def test_the_tokenizer_is_part_of_the_directory(tmp_path):
-    save_model(
-        tmp_path / "m", model_of(TIED), save_tokenizer=lambda to: (to / "tokenizer.json").write_text("{}")
-    )
+    save_model(tmp_path / "m", model_of(TIED), tokenizer=train_bpe(["a"], vocab_size=267))
     names = sorted(path.name for path in (tmp_path / "m").iterdir())
     assert names == ["config.json", "model.safetensors", "tokenizer.json"]
 

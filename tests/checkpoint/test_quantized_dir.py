@@ -14,6 +14,7 @@ from tenth.checkpoint.quantized_dir import quantize_directory
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig
 from tenth.model.quantize import Quantisation, quantisation_of, quantize_model
 from tenth.model.transformer import Transformer, initialise
+from tenth.tokenizer.train import train_bpe
 
 MLA = ModelConfig(
     name="little",
@@ -46,9 +47,7 @@ def model_of(config: ModelConfig) -> Transformer:
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    save_model(
-        tmp_path / "m", model_of(TIED), save_tokenizer=lambda to: (to / "tokenizer.json").write_text("{}")
-    )
+    save_model(tmp_path / "m", model_of(TIED), tokenizer=train_bpe(["a"], vocab_size=267))
     return tmp_path / "m"
 
 

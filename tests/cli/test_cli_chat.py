@@ -49,7 +49,7 @@ def run_dir(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     config = model_config(recipe, vocab_size=tokenizer.vocab_size)
     for seed, stage in enumerate(("02-base", "04-zero")):
         model = initialise(Transformer(config), generator=torch.Generator().manual_seed(seed))
-        save_model(path / stage / "model", model, save_tokenizer=tokenizer.save)
+        save_model(path / stage / "model", model, tokenizer=tokenizer)
     return path
 
 

@@ -33,7 +33,7 @@ def made(tmp_path_factory) -> Path:
     )
     directory = tmp_path_factory.mktemp("made") / "m"
     model = initialise(Transformer(config), generator=torch.Generator().manual_seed(0))
-    save_model(directory, model, save_tokenizer=tokenizer.save)
+    save_model(directory, model, tokenizer=tokenizer)
     return directory
 
 

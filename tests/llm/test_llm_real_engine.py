@@ -33,7 +33,7 @@ PARAMS = SamplingParams(max_new_tokens=40, n=3, seed=5)
 def model_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("small") / "model"
     model = initialise(Transformer(CONFIG), generator=torch.Generator().manual_seed(0))
-    save_model(directory, model, save_tokenizer=TOKENIZER.save)
+    save_model(directory, model, tokenizer=TOKENIZER)
     return directory
 
 
