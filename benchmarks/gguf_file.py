@@ -108,7 +108,7 @@ def _add(writer: gguf.GGUFWriter, name: str, tensor: Tensor, *, dtype: torch.dty
 
 
 def _architecture(config: ModelConfig) -> str:
-    if config.yarn is not None or (config.mla is None and not (config.gqa and config.gqa.qkv_bias)):
+    if config.rope_scaling is not None or (config.mla is None and not (config.gqa and config.gqa.qkv_bias)):
         raise ConfigError(
             f"model '{config.name}': only plain qwen2 and deepseek2 shapes are written for the peer; use one."
         )

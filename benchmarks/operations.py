@@ -27,7 +27,7 @@ ROWS, HIDDEN, INNER, EXPERTS = 16384, 128, 96, 8
 def attention_ways() -> dict[str, Callable[[], object]]:
     """Causal attention with rotation, forward and backward, bfloat16."""
     cos, sin = (
-        table[None] for table in rope_tables(WIDTH // 2, TIME, theta=1e4, yarn=None)
+        table[None] for table in rope_tables(WIDTH // 2, TIME, theta=1e4, scaling=None)
     )  # (1, T, rope / 2)
 
     def draw(heads: int, width: int) -> torch.Tensor:

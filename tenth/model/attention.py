@@ -1,6 +1,7 @@
-"""Grouped-query attention: the dense Qwen2 and Llama shapes (arXiv:2305.13245).
+"""Grouped-query attention: the Qwen and Llama shapes (arXiv:2305.13245).
 
 Query, key and value rows are one product. Rotation is half-split, as Hugging Face stores these families.
+Qwen3 norms every query and key head before it is rotated, one weight per channel shared by the heads.
 In:  (B, T, D) or, when decoding, (N, D) with a cache.  Out: the same shape.
 Not here: scores and softmax (attention_core.py, cache.py).
 """
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from tenth.model.attention_core import causal_attention
 from tenth.model.cache import KVCache, decode_attention
 from tenth.model.config import ModelConfig
+from tenth.model.norm import RMSNorm
 from tenth.model.rope import apply_rope, softmax_scale
 
 
@@ -44,12 +46,18 @@ class GroupedQueryAttention(nn.Module):
         self.head_dim, self.layer_id = config.gqa.head_dim, layer_id
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.hidden_size, rows, bias=config.gqa.qkv_bias)
-        self.o = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
-        self.scale = softmax_scale(self.head_dim, config.yarn, config.max_position_embeddings)
+        self.o = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.gqa.o_bias)
+        self.has_qk_norm = config.gqa.qk_norm
+        if self.has_qk_norm:
+            self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+        self.scale = softmax_scale(self.head_dim, config.rope_scaling, config.max_position_embeddings)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.qkv(x).unflatten(-1, (self.heads + 2 * self.kv_heads, self.head_dim))
         q, k, v = heads.split([self.heads, self.kv_heads, self.kv_heads], dim=-2)
+        if self.has_qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         return q, k, v
 
     def forward(self, x: Tensor, sequence: Sequence) -> Tensor:

@@ -1,12 +1,13 @@
 """What a network looks like, as frozen numbers: MLA or grouped-query attention, dense or expert layers, MTP.
 
-Why: one description serves training, sampling, counting (counts.py) and, later, reading other people's
-checkpoints. Torch-free, so that `tenth inspect` and the planner start in a blink.
-Sources: DeepSeek-V3 (arXiv:2412.19437) sections 2.1-2.2 and 4.2; names follow the Hugging Face
-`deepseek_v3` and `qwen2` configuration keys where they have one.
+Why: one description serves training, sampling, counting (counts.py) and reading other people's checkpoints
+(hf_config.py). Torch-free, so that `tenth inspect` and the planner start in a blink.
+Sources: DeepSeek-V3 (arXiv:2412.19437) sections 2.1-2.2 and 4.2; names follow the configuration keys of the
+Hugging Face families where they have one.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tenth.base.errors import ConfigError
 
@@ -21,6 +22,28 @@ class YarnConfig:
     beta_slow: float = 1.0
     mscale: float = 1.0
     mscale_all_dim: float = 1.0
+    attention_factor: float | None = None  # size of cosine and sine; None: from the two mscales
+    truncate: bool = True  # whether the ramp's ends are whole pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRopeConfig:
+    """Position interpolation (arXiv:2306.15595): positions divided by `factor`."""
+
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3RopeConfig:
+    """The frequency rescaling of Llama 3.1 (arXiv:2407.21783 names only its base; rule: Meta's release)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+RopeScaling = YarnConfig | LinearRopeConfig | Llama3RopeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +64,23 @@ class MlaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GqaConfig:
-    """Grouped-query attention as Qwen2 and Llama have it."""
+    """Grouped-query attention as Qwen and Llama have it."""
 
     num_key_value_heads: int
     head_dim: int
     qkv_bias: bool = False  # Qwen2: True
+    o_bias: bool = False  # Llama with attention_bias
+    qk_norm: bool = False  # RMSNorm of every query and key head before its rotation: Qwen3
 
 
 @dataclass(frozen=True, kw_only=True)
 class MoeConfig:
-    """DeepSeekMoE (DeepSeek-V3 section 2.1.2)."""
+    """DeepSeekMoE (DeepSeek-V3 section 2.1.2) and its softmax relatives (DeepSeek-V2, Qwen3).
+
+    topk_method, in the words of DeepSeek's config.json: "noaux_tc" chooses by biased scores and scores a
+    group by its best two; "group_limited_greedy" chooses by the scores and scores a group by its best one;
+    "greedy" knows no groups. The bias exists in all three and takes part only in the first.
+    """
 
     n_routed_experts: int
     n_shared_experts: int
@@ -60,11 +90,18 @@ class MoeConfig:
     topk_group: int = 1
     routed_scaling_factor: float = 1.0
     norm_topk_prob: bool = True
+    scoring_func: Literal["sigmoid", "softmax"] = "sigmoid"
+    topk_method: Literal["noaux_tc", "greedy", "group_limited_greedy"] = "noaux_tc"
     first_k_dense_replace: int = 1  # leading layers with a dense feed-forward
     bias_update_speed: float = 0.001  # gamma, section 4.2
     sequence_balance_weight: float = 1e-4  # alpha, section 4.2
 
     def __post_init__(self) -> None:
+        if self.topk_method == "greedy" and self.n_group > 1:
+            raise ConfigError(
+                f"topk_method = 'greedy' knows no groups, but n_group = {self.n_group}; set n_group = 1, or "
+                "topk_method = 'group_limited_greedy'."
+            )
         if self.n_routed_experts % self.n_group:
             raise ConfigError(
                 f"n_routed_experts = {self.n_routed_experts} must be a multiple of n_group = {self.n_group}."
@@ -75,7 +112,7 @@ class MoeConfig:
                 f"num_experts_per_tok = {self.num_experts_per_tok}, but {self.topk_group} kept groups hold "
                 f"only {self.topk_group * per_group} experts; keep more groups or choose fewer experts."
             )
-        if self.n_group > 1 and per_group < 2:
+        if self.n_group > 1 and per_group < 2 and self.topk_method == "noaux_tc":
             raise ConfigError(
                 f"n_group = {self.n_group} leaves {per_group} expert per group, but a group is scored by its "
                 "best two; use fewer groups."
@@ -98,7 +135,7 @@ class ModelConfig:
     num_nextn_predict_layers: int = 0  # MTP depth
     max_position_embeddings: int = 4096
     rope_theta: float = 10000.0
-    yarn: YarnConfig | None = None
+    rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.006  # DeepSeek-V3 section 4.2
     tie_word_embeddings: bool = False

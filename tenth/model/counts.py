@@ -4,7 +4,7 @@ Why: `tenth inspect`, the preflight check and the utilisation figures need these
 exists; a count that is derived layer by layer also shows where the parameters sit. Torch-free.
 In:  a ModelConfig.
 Out: a frozen `Counts`, and `Flops` at a context length.
-Conventions: the router's selection bias counts as parameters (checkpoints store it). "Total" is the main
+Conventions: the router's selection bias counts as parameters where it takes part (checkpoints store it). "Total" is the main
 model, without the MTP layers; "activated" is what one token touches, shared experts and whole embedding
 table included.
 Not here: activations, optimizer states, seconds.
@@ -101,7 +101,9 @@ def _attention(config: ModelConfig) -> int:
     if config.gqa:
         q_rows = heads * config.gqa.head_dim
         kv_rows = 2 * config.gqa.num_key_value_heads * config.gqa.head_dim
-        return (2 * q_rows + kv_rows) * hidden + (q_rows + kv_rows if config.gqa.qkv_bias else 0)
+        biases = config.gqa.qkv_bias * (q_rows + kv_rows) + config.gqa.o_bias * hidden
+        norms = config.gqa.qk_norm * 2 * config.gqa.head_dim
+        return (2 * q_rows + kv_rows) * hidden + biases + norms
     mla = config.mla
     assert mla is not None
     q_rows = heads * mla.qk_head_dim
@@ -119,7 +121,8 @@ def _feed_forward(config: ModelConfig, layer_id: int, *, is_whole: bool) -> int:
     moe = config.moe
     assert moe is not None
     experts = (moe.n_routed_experts if is_whole else moe.num_experts_per_tok) + moe.n_shared_experts
-    router = moe.n_routed_experts * (config.hidden_size + 1)  # the 1: its selection bias
+    has_bias = moe.topk_method == "noaux_tc"
+    router = moe.n_routed_experts * (config.hidden_size + has_bias)
     return experts * 3 * config.hidden_size * moe.moe_intermediate_size + router
 
 

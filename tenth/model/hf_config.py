@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tenth.base.errors import ConfigError
-from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, RopeScaling, YarnConfig
 
 # What every network of a kind has: written as it stands, refused on reading when it differs.
 _FIXED: Mapping[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ _FP8_BLOCKS: Mapping[str, Any] = {
 
 def to_hf(config: ModelConfig, *, dtype: str = "bfloat16", is_fp8: bool = False) -> dict[str, Any]:
     """The config.json of `config`. `dtype` and `is_fp8` say how the weights beside it are stored."""
-    model_type = _model_type(config)
+    model_type = model_type_of(config)
     values = {
         "architectures": [_ARCHITECTURES[model_type]],
         "model_type": model_type,
@@ -63,7 +63,7 @@ def to_hf(config: ModelConfig, *, dtype: str = "bfloat16", is_fp8: bool = False)
         "num_nextn_predict_layers": config.num_nextn_predict_layers,
         "max_position_embeddings": config.max_position_embeddings,
         "rope_theta": config.rope_theta,
-        "rope_scaling": _yarn_to_hf(config.yarn),
+        "rope_scaling": _yarn_to_hf(config.rope_scaling),
         "rms_norm_eps": config.rms_norm_eps,
         "initializer_range": config.initializer_range,
         "tie_word_embeddings": config.tie_word_embeddings,
@@ -111,14 +111,15 @@ def from_hf(values: Mapping[str, Any], *, name: str | None = None) -> ModelConfi
         num_nextn_predict_layers=_read(values, "num_nextn_predict_layers", int, 0),
         max_position_embeddings=_read(values, "max_position_embeddings", int),
         rope_theta=_read(values, "rope_theta", float, rope.get("rope_theta", 10000.0)),
-        yarn=_yarn_from_hf(rope),
+        rope_scaling=_yarn_from_hf(rope),
         rms_norm_eps=_read(values, "rms_norm_eps", float, 1e-6),
         initializer_range=_read(values, "initializer_range", float, 0.02),
         tie_word_embeddings=_read(values, "tie_word_embeddings", bool, False),
     )
 
 
-def _model_type(config: ModelConfig) -> str:
+def model_type_of(config: ModelConfig) -> str:
+    """The Hugging Face family that `config` belongs to."""
     if config.mla:
         return "deepseek_v3"
     assert config.gqa is not None
@@ -175,8 +176,8 @@ def _gqa_to_hf(config: ModelConfig) -> dict[str, Any]:
     return {"num_key_value_heads": config.gqa.num_key_value_heads, "head_dim": config.gqa.head_dim}
 
 
-def _yarn_to_hf(yarn: YarnConfig | None) -> dict[str, Any] | None:
-    if yarn is None:
+def _yarn_to_hf(yarn: RopeScaling | None) -> dict[str, Any] | None:
+    if not isinstance(yarn, YarnConfig):
         return None
     return {
         "type": "yarn",

@@ -42,7 +42,7 @@ class LatentAttention(nn.Module):
         rows = self.heads * (mla.qk_nope_head_dim + mla.v_head_dim)
         self.kv_b = nn.Linear(mla.kv_lora_rank, rows, bias=False)
         self.o = nn.Linear(self.heads * mla.v_head_dim, config.hidden_size, bias=False)
-        self.scale = softmax_scale(mla.qk_head_dim, config.yarn, config.max_position_embeddings)
+        self.scale = softmax_scale(mla.qk_head_dim, config.rope_scaling, config.max_position_embeddings)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (..., D) -> q (..., H, nope + rope), normed latent (..., kv), rope key (..., rope); unrotated."""

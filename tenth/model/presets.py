@@ -102,7 +102,7 @@ _V3_671B = ModelConfig(
     ),
     num_nextn_predict_layers=1,
     max_position_embeddings=163840,
-    yarn=YarnConfig(factor=40.0, original_max_position_embeddings=4096),
+    rope_scaling=YarnConfig(factor=40.0, original_max_position_embeddings=4096),
 )
 
 _V2_YARN = YarnConfig(factor=40.0, original_max_position_embeddings=4096, mscale=0.707, mscale_all_dim=0.707)
@@ -125,7 +125,7 @@ _V3_236B = ModelConfig(
         routed_scaling_factor=2.5,
     ),
     max_position_embeddings=163840,
-    yarn=_V2_YARN,
+    rope_scaling=_V2_YARN,
 )
 
 _V3_16B = ModelConfig(
@@ -144,7 +144,7 @@ _V3_16B = ModelConfig(
         routed_scaling_factor=2.5,
     ),
     max_position_embeddings=163840,
-    yarn=_V2_YARN,
+    rope_scaling=_V2_YARN,
 )
 
 # 63.4 M parameters, 26.2 M of them multiplied per token: the shape of the training benchmark. Dimensions

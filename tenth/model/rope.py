@@ -1,4 +1,4 @@
-"""Rotary position embedding: frequency tables, YaRN's stretching of them, and the rotation itself.
+"""Rotary position embedding: frequency tables, the ways of stretching them, and the rotation itself.
 
 Why: attention compares positions by rotating pairs of query and key entries; one convention, kept here,
 means that training, sampling and checkpoint reading cannot disagree about which entries form a pair.
@@ -6,7 +6,7 @@ Ours is *half-split*: entry j turns with entry j + dim/2, two contiguous halves.
 *interleaved*: entry 2j turns with entry 2j + 1. Queries and keys may be permuted together without changing
 any score, so a reader permutes the rows of the projections that make the rotated entries once
 (`interleaved_to_half`). Qwen2 and Llama checkpoints, as Hugging Face stores them, are half-split already.
-In:  widths, theta, an optional YarnConfig; heads (B, T, H, D).
+In:  widths, theta, an optional RopeScaling; heads (B, T, H, D).
 Out: (cos, sin) tables in float32; rotated heads in the dtype they came in.
 Not here: which part of a head is rotated (mla.py, attention.py).
 """
@@ -16,39 +16,54 @@ import math
 import torch
 from torch import Tensor
 
-from tenth.model.config import YarnConfig
+from tenth.model.config import LinearRopeConfig, Llama3RopeConfig, RopeScaling, YarnConfig
 
 # Shapes: B sequences, T tokens, H heads, D width of the rotated part, P positions in the table
 
 
-def rope_frequencies(dim: int, *, theta: float, yarn: YarnConfig | None) -> Tensor:
-    """Radians per position of each of the dim/2 pairs, (D/2,) float32.
+def rope_frequencies(dim: int, *, theta: float, scaling: RopeScaling | None) -> Tensor:
+    """Radians per position of each of the dim/2 pairs, (D/2,) float32."""
+    plain = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)  # (D/2,)
+    if scaling is None:
+        return plain.float()
+    if isinstance(scaling, LinearRopeConfig):
+        return (plain / scaling.factor).float()
+    if isinstance(scaling, Llama3RopeConfig):
+        slowed = _llama3_slowed(plain, scaling)
+    else:
+        low, high = yarn_ramp(dim, theta=theta, yarn=scaling)
+        slowed = ((torch.arange(dim // 2, dtype=torch.float64) - low) / max(high - low, 1e-3)).clamp(0, 1)
+    return (plain * (1 - slowed) + plain / scaling.factor * slowed).float()
+
+
+def _llama3_slowed(plain: Tensor, llama3: Llama3RopeConfig) -> Tensor:
+    """How far each pair is slowed, (D/2,): 0 keep, 1 divide by the factor.
+
+    Pairs that turn more than `high_freq_factor` times within the original context keep their frequency, pairs
+    that turn less than `low_freq_factor` times are slowed by the factor, in between linearly in the turns.
+    """
+    turns = plain * llama3.original_max_position_embeddings / (2 * math.pi)  # (D/2,)
+    width = llama3.high_freq_factor - llama3.low_freq_factor
+    return 1 - ((turns - llama3.low_freq_factor) / width).clamp(0, 1)
+
+
+def yarn_ramp(dim: int, *, theta: float, yarn: YarnConfig) -> tuple[float, float]:
+    """The ramp's ends: the last pair that keeps its frequency, the first that is slowed by the factor.
 
     YaRN (arXiv:2309.00071, section 3.2, "NTK-by-parts"; constants: DeepSeek-V3 section 4.3): pairs that turn
     more than `beta_fast` times within the original context keep their frequency, pairs that turn less than
     `beta_slow` times are slowed by `factor`, a linear ramp over the pairs lies between.
     paper -> here: s -> factor, L -> original_max_position_embeddings, alpha -> beta_slow, beta -> beta_fast.
     """
-    plain = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)  # (D/2,)
-    if yarn is None:
-        return plain.float()
-    low, high = yarn_ramp(dim, theta=theta, yarn=yarn)
-    pair = torch.arange(dim // 2, dtype=torch.float64)
-    slowed = ((pair - low) / max(high - low, 1e-3)).clamp(0, 1)  # (D/2,) 0: keep, 1: divide by factor
-    return (plain * (1 - slowed) + plain / yarn.factor * slowed).float()
-
-
-def yarn_ramp(dim: int, *, theta: float, yarn: YarnConfig) -> tuple[int, int]:
-    """The ramp's ends: the last pair that keeps its frequency, the first that is slowed by the factor."""
 
     def pair_that_turns(times: float) -> float:
         radians_per_token = times * 2 * math.pi / yarn.original_max_position_embeddings
         return -dim / 2 * math.log(radians_per_token) / math.log(theta)  # theta^(-2j/D) solved for j
 
-    return (
-        max(math.floor(pair_that_turns(yarn.beta_fast)), 0),
-        min(math.ceil(pair_that_turns(yarn.beta_slow)), dim - 1),
-    )
+    low, high = pair_that_turns(yarn.beta_fast), pair_that_turns(yarn.beta_slow)
+    if yarn.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    return max(low, 0), min(high, dim - 1)
 
 
 def rope_tables(
@@ -56,18 +71,24 @@ def rope_tables(
     max_positions: int,
     *,
     theta: float,
-    yarn: YarnConfig | None,
+    scaling: RopeScaling | None,
     device: torch.device | str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position, each (P, D/2) float32. Give `active_yarn(...)` as `yarn`."""
-    frequencies = rope_frequencies(dim, theta=theta, yarn=yarn).to(device, torch.float64)  # (D/2,)
+    """Cosine and sine of every position, each (P, D/2) float32. Give `active_scaling(...)` as `scaling`."""
+    frequencies = rope_frequencies(dim, theta=theta, scaling=scaling).to(device, torch.float64)  # (D/2,)
     # The product is taken in float64: in float32 position 100,000 would be off by thousandths of a radian.
     positions = torch.arange(max_positions, dtype=torch.float64, device=device)
     angles = torch.outer(positions, frequencies)  # (P, D/2)
-    size = 1.0
-    if yarn is not None:  # still 1 for DeepSeek: equal mscales cancel, its correction sits in softmax_scale
-        size = _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim)
+    size = _rotation_size(scaling) if isinstance(scaling, YarnConfig) else 1.0
     return (angles.cos() * size).float(), (angles.sin() * size).float()
+
+
+def _rotation_size(yarn: YarnConfig) -> float:
+    """What YaRN multiplies cosine and sine by; 1 for DeepSeek: its two mscales cancel, and its correction
+    sits in `softmax_scale`."""
+    if yarn.attention_factor is not None:
+        return yarn.attention_factor
+    return _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -81,24 +102,32 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
-def active_yarn(yarn: YarnConfig | None, *, max_position_embeddings: int) -> YarnConfig | None:
-    """`yarn` if the configured maximum lies past the original context, else None.
+def active_scaling(scaling: RopeScaling | None, *, max_position_embeddings: int) -> RopeScaling | None:
+    """`scaling`, unless it is YaRN and the configured maximum does not lie past the original context.
 
     DeepSeek-V3's inference code applies YaRN by the configured maximum, never by the current length.
     """
-    is_stretched = yarn is not None and max_position_embeddings > yarn.original_max_position_embeddings
-    return yarn if is_stretched else None
+    if (
+        isinstance(scaling, YarnConfig)
+        and max_position_embeddings <= scaling.original_max_position_embeddings
+    ):
+        return None
+    return scaling
 
 
-def softmax_scale(qk_head_dim: int, yarn: YarnConfig | None, max_position_embeddings: int) -> float:
+def softmax_scale(qk_head_dim: int, scaling: RopeScaling | None, max_position_embeddings: int) -> float:
     """What attention scores are multiplied by: 1/sqrt(qk_head_dim), times mscale^2 where YaRN is active.
 
     mscale = 0.1 mscale_all_dim ln(factor) + 1. DeepSeek-V3: 192^-0.5 * 1.36889^2 = 0.135234.
     """
     plain = qk_head_dim**-0.5
-    active = active_yarn(yarn, max_position_embeddings=max_position_embeddings)
+    active = active_scaling(scaling, max_position_embeddings=max_position_embeddings)
     # The weights were trained with this square; without it short prompts look fine, long answers fall apart.
-    return plain if active is None else plain * _mscale(active.factor, active.mscale_all_dim) ** 2
+    return (
+        plain * _mscale(active.factor, active.mscale_all_dim) ** 2
+        if isinstance(active, YarnConfig)
+        else plain
+    )
 
 
 def _mscale(factor: float, weight: float) -> float:

@@ -1,7 +1,8 @@
-"""Which experts a token visits: sigmoid scores, group-limited top-k, a bias that balances without a loss.
+"""Which experts a token visits: scores, group-limited top-k, a bias that balances without a loss.
 
 Why: DeepSeek-V3 (arXiv:2412.19437, section 2.1.2, eq. 12-20) balances load by nudging a bias that takes part
-in the choice only, never in the weights, so no gradient pulls the network away from its task.
+in the choice only, never in the weights, so no gradient pulls the network away from its task. DeepSeek-V2
+(arXiv:2405.04434, section 2.1.2) and Qwen3 choose by plain softmax scores; `MoeConfig` says which rule holds.
 In:  hidden states (N, D).  Out: a `Routing`. Not here: moving tokens to experts (experts.py).
 """
 
@@ -24,7 +25,7 @@ class Routing:
 
     expert_ids: Tensor  # (N, K) int64
     weights: Tensor  # (N, K) float32, differentiable
-    scores: Tensor  # (N, E) float32 sigmoid scores, unbiased
+    scores: Tensor  # (N, E) float32, unbiased
 
 
 def top_k_ids(x: Tensor, k: int) -> Tensor:
@@ -39,15 +40,20 @@ def top_k_ids(x: Tensor, k: int) -> Tensor:
 
 
 def choose_experts(scores: Tensor, bias: Tensor, *, config: MoeConfig) -> Tensor:
-    """Group-limited top-k of the biased scores (section 2.1.2). (N, E), (E,) -> (N, K)"""
-    biased = scores.detach() + bias  # (N, E)
+    """Top-k, of the kept groups where there are groups. (N, E), (E,) -> (N, K)
+
+    DeepSeek-V3 (section 2.1.2): by biased scores, a group being worth its best two. DeepSeek-V2 (section
+    2.1.2): by the scores, a group being worth its best one.
+    """
+    is_biased = config.topk_method == "noaux_tc"
+    choice = scores.detach() + bias if is_biased else scores.detach()  # (N, E)
     if config.n_group > 1:
-        grouped = biased.unflatten(-1, (config.n_group, -1))  # (N, G, E/G)
-        group_scores = grouped.topk(2, dim=-1).values.sum(-1)  # (N, G)
+        grouped = choice.unflatten(-1, (config.n_group, -1))  # (N, G, E/G)
+        group_scores = grouped.topk(2 if is_biased else 1, dim=-1).values.sum(-1)  # (N, G)
         kept = group_scores.topk(config.topk_group, dim=-1).indices  # (N, kept)
         is_open = torch.zeros_like(group_scores, dtype=torch.bool).scatter(-1, kept, True)
-        biased = grouped.masked_fill(~is_open.unsqueeze(-1), -torch.inf).flatten(-2)  # (N, E)
-    return top_k_ids(biased, config.num_experts_per_tok)
+        choice = grouped.masked_fill(~is_open.unsqueeze(-1), -torch.inf).flatten(-2)  # (N, E)
+    return top_k_ids(choice, config.num_experts_per_tok)
 
 
 def sequence_balance_loss(scores: Tensor, token_mask: Tensor | None, *, config: MoeConfig) -> Tensor:
@@ -81,7 +87,9 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> Routing:
         wide = x if x.dtype == torch.float64 else x.float()
-        scores = torch.sigmoid(F.linear(wide, self.weight.to(wide.dtype)))  # (N, E)
+        logits = F.linear(wide, self.weight.to(wide.dtype))  # (N, E)
+        is_sigmoid = self.config.scoring_func == "sigmoid"
+        scores = torch.sigmoid(logits) if is_sigmoid else logits.softmax(-1)
         expert_ids = choose_experts(scores, self.bias, config=self.config)  # (N, K)
         weights = scores.gather(-1, expert_ids)  # (N, K) the bias never weighs
         if self.config.norm_topk_prob:

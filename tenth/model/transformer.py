@@ -23,7 +23,7 @@ from tenth.model.moe import Balance, MoE
 from tenth.model.mtp import MtpModule
 from tenth.model.norm import RMSNorm
 from tenth.model.quantized import QuantizedMatrix
-from tenth.model.rope import active_yarn, rope_tables
+from tenth.model.rope import active_scaling, rope_tables
 from tenth.model.router import Router
 
 # Shapes: B batch, T time, D hidden, V vocabulary, N tokens of any sequences, L expert layers, E experts
@@ -54,9 +54,9 @@ class Transformer(nn.Module):
         self.head = None if is_tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         depth = config.num_nextn_predict_layers
         self.mtp = nn.ModuleList(MtpModule(config, config.num_hidden_layers + k) for k in range(depth))
-        yarn = active_yarn(config.yarn, max_position_embeddings=config.max_position_embeddings)
+        scaling = active_scaling(config.rope_scaling, max_position_embeddings=config.max_position_embeddings)
         limit = config.max_position_embeddings
-        cos, sin = rope_tables(config.rope_dim, limit, theta=config.rope_theta, yarn=yarn)
+        cos, sin = rope_tables(config.rope_dim, limit, theta=config.rope_theta, scaling=scaling)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 

@@ -33,7 +33,7 @@ DEEPSEEK = ModelConfig(
     ),
     num_nextn_predict_layers=1,
     max_position_embeddings=CONTEXT,
-    yarn=YarnConfig(factor=3.0, original_max_position_embeddings=24),
+    rope_scaling=YarnConfig(factor=3.0, original_max_position_embeddings=24),
     initializer_range=0.3,
 )
 QWEN = ModelConfig(
@@ -51,7 +51,7 @@ QWEN = ModelConfig(
 CONFIGS = {
     "deepseek": DEEPSEEK,
     "deepseek, no query latent": dataclasses.replace(
-        DEEPSEEK, mla=dataclasses.replace(DEEPSEEK.mla, q_lora_rank=None), yarn=None
+        DEEPSEEK, mla=dataclasses.replace(DEEPSEEK.mla, q_lora_rank=None), rope_scaling=None
     ),
     "qwen": QWEN,
 }

@@ -51,7 +51,7 @@ CONFIGS = {
     "deepseek, no query latent": dataclasses.replace(
         DEEPSEEK, mla=dataclasses.replace(MLA, q_lora_rank=None)
     ),
-    "deepseek, yarn": dataclasses.replace(DEEPSEEK, yarn=YARN),
+    "deepseek, yarn": dataclasses.replace(DEEPSEEK, rope_scaling=YARN),
     "deepseek, widths no kernel takes": dataclasses.replace(
         DEEPSEEK, hidden_size=30, mla=ODD_MLA, moe=dataclasses.replace(MOE, moe_intermediate_size=13)
     ),

@@ -34,7 +34,7 @@ def make_inputs(*, time, batch=2, heads, groups, nope, rope, value, rope_heads, 
 
 
 def tables(time, rope):
-    cos, sin = rope_tables(rope, time, theta=100.0, yarn=None)
+    cos, sin = rope_tables(rope, time, theta=100.0, scaling=None)
     return cos[None], sin[None]
 
 

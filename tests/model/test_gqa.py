@@ -29,7 +29,7 @@ def build_layer(config, dtype=torch.float64):
 
 
 def tables(config, dtype=torch.float64):
-    cos, sin = rope_tables(config.rope_dim, TIME, theta=config.rope_theta, yarn=None)
+    cos, sin = rope_tables(config.rope_dim, TIME, theta=config.rope_theta, scaling=None)
     return cos[None].to(dtype), sin[None].to(dtype)
 
 

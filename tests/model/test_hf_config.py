@@ -128,12 +128,12 @@ def test_transformers_5_keeps_theta_and_scaling_in_rope_parameters():
     scaling = {**R1["rope_scaling"], "rope_theta": 5000.0, "rope_type": "yarn"}
     config = from_hf({**values, "rope_parameters": scaling})
     assert config.rope_theta == 5000.0
-    assert config.yarn == YarnConfig(factor=40.0, original_max_position_embeddings=4096)
+    assert config.rope_scaling == YarnConfig(factor=40.0, original_max_position_embeddings=4096)
 
 
 def test_yarn_without_mscales_scales_the_rotation_as_qwen_does():
     scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
-    yarn = from_hf({**QWEN, "rope_scaling": scaling}).yarn
+    yarn = from_hf({**QWEN, "rope_scaling": scaling}).rope_scaling
     assert yarn == YarnConfig(factor=4.0, original_max_position_embeddings=32768, mscale_all_dim=0.0)
 
 

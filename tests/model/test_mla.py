@@ -9,13 +9,13 @@ from twins import distance, draw
 
 from tenth.model.attention import Sequence, Step
 from tenth.model.mla import LatentAttention
-from tenth.model.rope import active_yarn, apply_rope, rope_tables
+from tenth.model.rope import active_scaling, apply_rope, rope_tables
 
 TIME, BATCH = 33, 2
 CONFIGS = {
     "query latent": DEEPSEEK,
     "no query latent": dataclasses.replace(DEEPSEEK, mla=dataclasses.replace(MLA, q_lora_rank=None)),
-    "yarn": dataclasses.replace(DEEPSEEK, yarn=YARN),
+    "yarn": dataclasses.replace(DEEPSEEK, rope_scaling=YARN),
     "odd widths": dataclasses.replace(DEEPSEEK, mla=ODD_MLA),
     "values wider than keys": dataclasses.replace(
         DEEPSEEK,
@@ -36,8 +36,8 @@ def build_layer(config, dtype=torch.float64):
 
 
 def tables(config, dtype=torch.float64):
-    yarn = active_yarn(config.yarn, max_position_embeddings=config.max_position_embeddings)
-    cos, sin = rope_tables(config.rope_dim, TIME, theta=config.rope_theta, yarn=yarn)
+    yarn = active_scaling(config.rope_scaling, max_position_embeddings=config.max_position_embeddings)
+    cos, sin = rope_tables(config.rope_dim, TIME, theta=config.rope_theta, scaling=yarn)
     return cos[None].to(dtype), sin[None].to(dtype)
 
 

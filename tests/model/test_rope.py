@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenth.model.config import YarnConfig
 from tenth.model.rope import (
-    active_yarn,
+    active_scaling,
     apply_rope,
     half_to_interleaved,
     interleaved_to_half,
@@ -32,7 +32,7 @@ def rotate_interleaved(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) ->
 
 
 def test_the_first_pair_turns_one_radian_per_token_and_the_last_almost_theta_times_slower():
-    frequencies = rope_frequencies(4, theta=10000.0, yarn=None)
+    frequencies = rope_frequencies(4, theta=10000.0, scaling=None)
     torch.testing.assert_close(frequencies, torch.tensor([1.0, 0.01]))  # 10000^0, 10000^(-2/4)
 
 
@@ -42,8 +42,8 @@ def test_the_v3_ramp_runs_from_pair_10_to_pair_23():
 
 
 def test_yarn_keeps_fast_pairs_and_slows_slow_ones_by_the_factor():
-    plain = rope_frequencies(64, theta=10000.0, yarn=None)
-    stretched = rope_frequencies(64, theta=10000.0, yarn=V3_YARN)
+    plain = rope_frequencies(64, theta=10000.0, scaling=None)
+    stretched = rope_frequencies(64, theta=10000.0, scaling=V3_YARN)
     torch.testing.assert_close(stretched[:11], plain[:11])
     torch.testing.assert_close(stretched[23:], plain[23:] / 40)
     # pair 15 lies 5/13 along the ramp: 8/13 of the plain frequency plus 5/13 of a fortieth of it
@@ -56,12 +56,12 @@ def test_yarn_equals_the_published_table():
     yarn = YarnConfig(
         factor=golden["factor"], original_max_position_embeddings=golden["original_max_position_embeddings"]
     )
-    ours = rope_frequencies(golden["dim"], theta=golden["theta"], yarn=yarn)
+    ours = rope_frequencies(golden["dim"], theta=golden["theta"], scaling=yarn)
     torch.testing.assert_close(ours, torch.tensor(golden["inv_freq"]), rtol=1e-4, atol=0)
 
 
 def test_tables_hold_cosine_and_sine_of_position_times_frequency():
-    cos, sin = rope_tables(4, 3, theta=10000.0, yarn=None, device="cpu")
+    cos, sin = rope_tables(4, 3, theta=10000.0, scaling=None, device="cpu")
     assert cos.shape == sin.shape == (3, 2)
     assert cos.dtype == torch.float32
     assert cos[2].tolist() == pytest.approx([math.cos(2.0), math.cos(0.02)], rel=1e-6)
@@ -69,10 +69,10 @@ def test_tables_hold_cosine_and_sine_of_position_times_frequency():
 
 
 def test_equal_mscales_cancel_in_the_tables_and_a_missing_one_stays():
-    cos, _ = rope_tables(64, 1, theta=10000.0, yarn=V3_YARN, device="cpu")
+    cos, _ = rope_tables(64, 1, theta=10000.0, scaling=V3_YARN, device="cpu")
     assert cos[0, 0].item() == 1.0
     alone = YarnConfig(factor=4.0, original_max_position_embeddings=32768, mscale_all_dim=0.0)
-    cos, _ = rope_tables(64, 1, theta=10000.0, yarn=alone, device="cpu")
+    cos, _ = rope_tables(64, 1, theta=10000.0, scaling=alone, device="cpu")
     assert cos[0, 0].item() == pytest.approx(0.1 * math.log(4) + 1)
 
 
@@ -86,7 +86,7 @@ def test_a_quarter_turn_sends_the_first_half_into_the_second():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_rotation_keeps_shape_and_dtype(dtype):
     x = torch.randn(2, 3, 4, 8).to(dtype)
-    cos, sin = rope_tables(8, 3, theta=10000.0, yarn=None, device="cpu")
+    cos, sin = rope_tables(8, 3, theta=10000.0, scaling=None, device="cpu")
     turned = apply_rope(x, cos[None], sin[None])
     assert turned.shape == x.shape
     assert turned.dtype == dtype
@@ -97,7 +97,7 @@ def test_rotation_keeps_shape_and_dtype(dtype):
 def test_a_score_depends_on_the_distance_alone(start, distance, shift):
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64, generator=generator)
-    cos, sin = rope_tables(16, 4001, theta=10000.0, yarn=V3_YARN, device="cpu")
+    cos, sin = rope_tables(16, 4001, theta=10000.0, scaling=V3_YARN, device="cpu")
 
     def score(query_at: int, key_at: int) -> torch.Tensor:
         turned = [
@@ -116,7 +116,7 @@ def test_permuted_rows_give_the_scores_of_the_interleaved_reference():
     hidden_states = torch.randn(2, tokens, hidden, dtype=torch.float64)
     w_query = torch.randn(heads * (nope + rope), hidden, dtype=torch.float64)
     w_key = torch.randn(nope + rope, hidden, dtype=torch.float64)  # one shared key head, as in MLA
-    tables = rope_tables(rope, tokens, theta=100.0, yarn=None, device="cpu")
+    tables = rope_tables(rope, tokens, theta=100.0, scaling=None, device="cpu")
     cos, sin = (table[None].double() for table in tables)
 
     def scores(w_q, w_k, rotate):
@@ -144,6 +144,6 @@ def test_softmax_scale_of_v3_is_0_135234_past_the_original_context_and_plain_wit
 
 
 def test_yarn_is_active_by_the_configured_maximum():
-    assert active_yarn(V3_YARN, max_position_embeddings=4096) is None
-    assert active_yarn(V3_YARN, max_position_embeddings=4097) is V3_YARN
-    assert active_yarn(None, max_position_embeddings=163840) is None
+    assert active_scaling(V3_YARN, max_position_embeddings=4096) is None
+    assert active_scaling(V3_YARN, max_position_embeddings=4097) is V3_YARN
+    assert active_scaling(None, max_position_embeddings=163840) is None

@@ -41,14 +41,14 @@ FULL = ModelConfig(
     mla=WIDE,
     moe=MOE,
     max_position_embeddings=256,
-    yarn=YarnConfig(factor=8.0, original_max_position_embeddings=32),
+    rope_scaling=YarnConfig(factor=8.0, original_max_position_embeddings=32),
 )
 CASES = {
     "full": FULL,
     "no query latent": dataclasses.replace(FULL, mla=dataclasses.replace(WIDE, q_lora_rank=None)),
-    "no yarn": dataclasses.replace(FULL, yarn=None),
+    "no yarn": dataclasses.replace(FULL, rope_scaling=None),
     "v2 mscale": dataclasses.replace(
-        FULL, yarn=dataclasses.replace(FULL.yarn, mscale=0.707, mscale_all_dim=0.707)
+        FULL, rope_scaling=dataclasses.replace(FULL.rope_scaling, mscale=0.707, mscale_all_dim=0.707)
     ),
     "one group, plain weights": dataclasses.replace(
         FULL, moe=dataclasses.replace(MOE, n_group=1, topk_group=1, norm_topk_prob=False)
@@ -104,8 +104,8 @@ def test_logits_are_equal(config, dtype):
 @pytest.mark.parametrize(
     "without",
     [
-        dataclasses.replace(FULL, yarn=None),
-        dataclasses.replace(FULL, yarn=dataclasses.replace(FULL.yarn, factor=4.0)),
+        dataclasses.replace(FULL, rope_scaling=None),
+        dataclasses.replace(FULL, rope_scaling=dataclasses.replace(FULL.rope_scaling, factor=4.0)),
         dataclasses.replace(FULL, moe=dataclasses.replace(MOE, n_group=1, topk_group=1)),
         dataclasses.replace(FULL, moe=dataclasses.replace(MOE, routed_scaling_factor=1.0)),
         dataclasses.replace(FULL, moe=dataclasses.replace(MOE, norm_topk_prob=False)),

@@ -42,7 +42,7 @@ CASES = {
         QWEN, gqa=GqaConfig(num_key_value_heads=4, head_dim=32, qkv_bias=True), tie_word_embeddings=True
     ),
     "qwen2 with yarn": dataclasses.replace(
-        QWEN, yarn=YarnConfig(factor=8.0, original_max_position_embeddings=32, mscale_all_dim=0.0)
+        QWEN, rope_scaling=YarnConfig(factor=8.0, original_max_position_embeddings=32, mscale_all_dim=0.0)
     ),
 }
 
