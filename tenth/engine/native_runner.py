@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tenth.base.errors import RunError
 from tenth.engine.block_pool import BLOCK
+from tenth.engine.native_adapters import BatchAdapters, NativeAdapters
 from tenth.engine.native_network import NativeNetwork, cell_dtype
 from tenth.engine.runner import Batch
 from tenth.engine.settings import CacheDtype
@@ -34,6 +35,7 @@ class _Batch(ctypes.Structure):
         *((name, _int) for name in ("rows", "sequences", "outputs", "table_width")),
         *((name, _pointer) for name in ("ids", "positions", "starts", "tables", "output_rows", "firsts")),
         *((name, _pointer) for name in ("logits", "hidden", "sources")),
+        ("adapters", BatchAdapters),
     )
 
 
@@ -54,6 +56,7 @@ class NativeRunner:
         self._entries: Tensor | None = None  # (blocks, block_bytes) uint8
         self._hidden = torch.empty(0)
         self._network: NativeNetwork | None = None
+        self._adapters = NativeAdapters((), num_layers=0)
         self._buffers = _buffers(self)
 
     def allocate(self, num_blocks: int) -> None:
@@ -99,6 +102,7 @@ class NativeRunner:
         described = _Batch(
             *(len(batch.ids), len(starts) - 1, len(batch.outputs), batch.tables.shape[1]),
             *map(_address, (*asked, logits, hidden, sources)),
+            self._adapters.of(batch.adapters),
         )
         cache = _Cache(entries.data_ptr(), self._layers, self._layer_bytes, self.is_int8)
         kernels().tenth_forward(

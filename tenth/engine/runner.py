@@ -26,6 +26,7 @@ class Batch:
     tables: Tensor  # (S, B) int32 block ids
     outputs: Tensor  # (O,) int64 tokens whose logits are wanted
     firsts: Tensor | None = None  # (S,) int64 first position attended to; only in drafting
+    adapters: Tensor | None = None  # (N,) int32 the adapter's number, -1: none; None: no token has one
 
 
 class Runner(Protocol):

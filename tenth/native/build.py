@@ -22,7 +22,7 @@ from tenth.base.files import text_hash
 
 _SOURCES = (
     *("common.h", "attention.cpp", "rowwise.cpp", "dispatch.cpp", "grouped.cpp", "sampling.cpp"),
-    *("panels.h", "network.h", "paged_attention.h", "routing.h", "pack.cpp", "forward.cpp"),
+    *("panels.h", "adapters.h", "network.h", "paged_attention.h", "routing.h", "pack.cpp", "forward.cpp"),
 )
 # No -ffast-math: infinities mark masked scores. This much is what sums need to become vectors.
 _REDUCTIONS = ("-fassociative-math", "-fno-signed-zeros", "-freciprocal-math")

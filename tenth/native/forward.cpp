@@ -10,7 +10,7 @@
 
 namespace {
 struct Buffers {                               // grow as needed, live as long as the engine
-    std::vector<float> x, wide, query, absorbed, context, scores, pairs_wide, pairs_out, shared_wide;
+    std::vector<float> x, wide, query, absorbed, context, scores, pairs_wide, pairs_out, shared_wide, low;
     std::vector<uint8_t> rows, pair_rows, shared_rows;
     Visits visits;
     std::vector<Item> items;                   // of attention
@@ -58,6 +58,21 @@ template <class P> struct Pass {
         return space.data();
     }
 
+    // A row made ready for a product, and what its adapter reads off it; then the product, and what the adapters add.
+    void prepare(int64_t layer_id, Site site, const Matrix& m, int64_t r, const float* from, uint8_t* to) const {
+        prepare_row(m, from, to);
+        if (auto* pair = batch.adapters.at(r, layer_id, site)) pair->shrink(m, from, to, low(r));
+    }
+    void multiply_adapted(int64_t layer_id, Site site, const Matrix& m, const Source& from, const Target& y) const {
+        multiply(m, n, from, y);
+        if (!batch.adapters.of_row) return;
+        Range share = share_of(m.panels());
+        for (int64_t panel = share.begin; panel < share.end; ++panel)
+            for (int64_t r = 0; r < n; ++r)
+                if (auto* pair = batch.adapters.at(r, layer_id, site)) pair->expand(panel, low(r), y.data + r * y.stride);
+    }
+    float* low(int64_t r) const { return buffers.low.data() + r * batch.adapters.max_rank; }
+
     void attend(const Layer& layer, int64_t layer_id) {
         const Attention& a = layer.attention;
         PagedAttention<P> paged{a, cache, batch, layer_id};
@@ -65,15 +80,15 @@ template <class P> struct Pass {
         int64_t wide_stride = a.in.width(), query_stride = wide_stride, head = a.nope + a.rope, latent_stride = a.heads * a.latent;
         each_row([&](int64_t r) {
             rms_norm(x + r * width, layer.attention_norm, width, net.eps, scratch());
-            prepare_row(a.in, scratch(), rows + r * row_bytes(a.in));
+            prepare(layer_id, IN, a.in, r, scratch(), rows + r * row_bytes(a.in));
         });
-        multiply(a.in, n, {rows, row_bytes(a.in), nullptr}, {wide, wide_stride, false});
+        multiply_adapted(layer_id, IN, a.in, {rows, row_bytes(a.in), nullptr}, {wide, wide_stride, false});
 #pragma omp barrier
-        each_row([&](int64_t r) { enter(paged, r, wide + r * wide_stride); });
+        each_row([&](int64_t r) { enter(paged, layer_id, r, wide + r * wide_stride); });
         if (a.q_up.data) {
             query = buffers.query.data();
             query_stride = a.q_up.width();
-            multiply(a.q_up, n, {rows, row_bytes(a.q_up), nullptr}, {query, query_stride, false});
+            multiply_adapted(layer_id, Q_UP, a.q_up, {rows, row_bytes(a.q_up), nullptr}, {query, query_stride, false});
 #pragma omp barrier
         }
         each_row([&](int64_t r) {
@@ -104,8 +119,8 @@ template <class P> struct Pass {
             });
             by_head(a, a.up_value, a.value, context);
         }
-        each_row([&](int64_t r) { prepare_row(a.out, context + r * a.heads * a.value, rows + r * row_bytes(a.out)); });
-        multiply(a.out, n, {rows, row_bytes(a.out), nullptr}, {x, width, true});
+        each_row([&](int64_t r) { prepare(layer_id, OUT, a.out, r, context + r * a.heads * a.value, rows + r * row_bytes(a.out)); });
+        multiply_adapted(layer_id, OUT, a.out, {rows, row_bytes(a.out), nullptr}, {x, width, true});
 #pragma omp barrier
     }
 
@@ -119,7 +134,7 @@ template <class P> struct Pass {
     }
 
     // One row's keys and values into the cache; MLA also prepares the query latent for its up-projection.
-    void enter(const PagedAttention<P>& paged, int64_t r, float* row) const {
+    void enter(const PagedAttention<P>& paged, int64_t layer_id, int64_t r, float* row) const {
         const Attention& a = paged.a;
         int64_t position = batch.positions[r], slot = position % BLOCK;
         const float *cos = net.cos + position * net.rope_half, *sin = net.sin + position * net.rope_half;
@@ -139,32 +154,32 @@ template <class P> struct Pass {
         paged.store_latent(block, slot, latent);
         if (a.q_up.data) {
             rms_norm(row, a.q_norm, a.q_rows, net.eps, row);
-            prepare_row(a.q_up, row, rows + r * row_bytes(a.q_up));
+            prepare(layer_id, Q_UP, a.q_up, r, row, rows + r * row_bytes(a.q_up));
         }
     }
     int64_t sequence_of(int64_t row) const {
         return std::upper_bound(batch.starts, batch.starts + batch.sequences + 1, row) - batch.starts - 1;
     }
 
-    void feed_forward(const Layer& layer) {
-        if (layer.experts.count) return visit_experts(layer);
+    void feed_forward(const Layer& layer, int64_t layer_id) {
+        if (layer.experts.count) return visit_experts(layer, layer_id);
         const FeedForward& f = layer.ffn;
         float* wide = buffers.wide.data();
         each_row([&](int64_t r) {
             rms_norm(x + r * width, layer.ffn_norm, width, net.eps, scratch());
-            prepare_row(f.gate_up, scratch(), rows + r * row_bytes(f.gate_up));
+            prepare(layer_id, GATE_UP, f.gate_up, r, scratch(), rows + r * row_bytes(f.gate_up));
         });
-        multiply(f.gate_up, n, {rows, row_bytes(f.gate_up), nullptr}, {wide, f.gate_up.width(), false});
+        multiply_adapted(layer_id, GATE_UP, f.gate_up, {rows, row_bytes(f.gate_up), nullptr}, {wide, f.gate_up.width(), false});
 #pragma omp barrier
         each_row([&](int64_t r) {
             swiglu(wide + r * f.gate_up.width(), f.width(), scratch());
-            prepare_row(f.down, scratch(), rows + r * row_bytes(f.down));
+            prepare(layer_id, DOWN, f.down, r, scratch(), rows + r * row_bytes(f.down));
         });
-        multiply(f.down, n, {rows, row_bytes(f.down), nullptr}, {x, width, true});
+        multiply_adapted(layer_id, DOWN, f.down, {rows, row_bytes(f.down), nullptr}, {x, width, true});
 #pragma omp barrier
     }
 
-    void visit_experts(const Layer& layer) {
+    void visit_experts(const Layer& layer, int64_t layer_id) {
         const Experts& e = layer.experts;
         const FeedForward &any = e.experts[0], &shared = e.shared;
         Visits& visits = buffers.visits;
@@ -178,7 +193,7 @@ template <class P> struct Pass {
             prepare_row(any.gate_up, normed, rows + r * row_bytes(any.gate_up));
             if (any.gate_up.kind == BF16)                  // the router sees what training shows it: the rounded row
                 map_row(width, [](auto v) { return v; }, normed, (const bf16*)(rows + r * row_bytes(any.gate_up)));
-            if (shared.gate_up.data) prepare_row(shared.gate_up, normed, shared_rows + r * row_bytes(shared.gate_up));
+            if (shared.gate_up.data) prepare(layer_id, GATE_UP, shared.gate_up, r, normed, shared_rows + r * row_bytes(shared.gate_up));
         });
         multiply(e.router, n, {(uint8_t*)router_rows, width * 4, nullptr}, {scores, router_width, false});
 #pragma omp barrier
@@ -200,7 +215,7 @@ template <class P> struct Pass {
             }
         };
         every_expert([](const FeedForward& f) -> const Matrix& { return f.gate_up; }, rows, visits.source.data(), wide);
-        if (shared.gate_up.data) multiply(shared.gate_up, n, {shared_rows, row_bytes(shared.gate_up), nullptr}, {shared_wide, shared.gate_up.width(), false});
+        if (shared.gate_up.data) multiply_adapted(layer_id, GATE_UP, shared.gate_up, {shared_rows, row_bytes(shared.gate_up), nullptr}, {shared_wide, shared.gate_up.width(), false});
 #pragma omp barrier
         Range share = share_of(pairs);
         for (int64_t p = share.begin; p < share.end; ++p) {
@@ -210,10 +225,10 @@ template <class P> struct Pass {
         each_row([&](int64_t r) {
             if (!shared.gate_up.data) return;
             swiglu(shared_wide + r * shared.gate_up.width(), shared.width(), scratch());
-            prepare_row(shared.down, scratch(), shared_rows + r * row_bytes(shared.down));
+            prepare(layer_id, DOWN, shared.down, r, scratch(), shared_rows + r * row_bytes(shared.down));
         });
         every_expert([](const FeedForward& f) -> const Matrix& { return f.down; }, pair_rows, nullptr, out);
-        if (shared.gate_up.data) multiply(shared.down, n, {shared_rows, row_bytes(shared.down), nullptr}, {x, width, true});
+        if (shared.gate_up.data) multiply_adapted(layer_id, DOWN, shared.down, {shared_rows, row_bytes(shared.down), nullptr}, {x, width, true});
 #pragma omp barrier
         each_row([&](int64_t r) {
             for (int64_t c = 0; c < e.chosen; ++c) {
@@ -236,7 +251,7 @@ template <class P> struct Pass {
         each_row([&](int64_t r) { matrix_row(net.embed, batch.ids[r], x + r * width); });
         for (int64_t i = 0; i < net.num_layers; ++i) {
             attend(net.layers[i], i);
-            feed_forward(net.layers[i]);
+            feed_forward(net.layers[i], i);
         }
         finish(net.norm);
     }
@@ -252,7 +267,7 @@ template <class P> struct Pass {
         multiply(d.join, n, {rows, row_bytes(d.join), nullptr}, {x, width, false});
 #pragma omp barrier
         attend(d.layer, net.num_layers);
-        feed_forward(d.layer);
+        feed_forward(d.layer, net.num_layers);
         finish(d.norm);
     }
 };
@@ -306,6 +321,7 @@ template <class P> void run(const Network& net, const Cache& cache, const Batch&
     int64_t n = batch.rows;
     if (drafts) make_room(net, net.draft.layer, n, buffers);
     else for (int64_t i = 0; i < net.num_layers; ++i) make_room(net, net.layers[i], n, buffers);
+    reserve(buffers.low, n * batch.adapters.max_rank);
     reserve(buffers.rows, n * std::max(row_bytes(net.head), drafts ? row_bytes(net.draft.join) : 0));
     plan_items(drafts ? net.draft.layer.attention : net.layers[0].attention, batch, buffers.items);
 #pragma omp parallel

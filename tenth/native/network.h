@@ -3,7 +3,7 @@
 #pragma once
 #include <omp.h>
 
-#include "panels.h"
+#include "adapters.h"
 
 constexpr int64_t BLOCK = 64;                  // positions of one cache block
 
@@ -76,6 +76,7 @@ struct Batch {
     float* logits;                             // (outputs, head.width())
     float* hidden;                             // (rows, hidden) after the final norm
     const float* sources;                      // draft: (rows, hidden) of the position before each row
+    Adapters adapters;                         // a draft module has none
 };
 
 // What is left of a run of work items for one of several threads.
