@@ -4,7 +4,7 @@ Why: "1/2", "0.5" and "\\frac{1}{2}" are one answer, and deciding that is a libr
 searches free text for anything that fits, and may hang (9^{9^9}). So we hand it exactly one expression,
 marked as such, in a process of its own.
 In:  the right answer, and what a model wrote. Out: a Verdict; `error` when nobody knows.
-Not here: the process (deadline.py), our own families' checkers (generated/).
+Not here: the process (base/deadline.py), our own families' checkers (generated/).
 
 Measured with math-verify 0.9.0, each guarded here and listed in tests/tasks/check_math_cases.jsonl:
 "41 or 42" passed for 42; 1728 for "1331 and 1728"; 1+1/\\mathrm e for 1-1/\\mathrm e; 10^{2} for 10;
@@ -17,9 +17,9 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from tenth.base.deadline import Worker
 from tenth.base.errors import VerifierError
 from tenth.base.records import Problem, Verdict
-from tenth.tasks.deadline import Worker
 
 MAX_EXPRESSION_CHARS = 400
 DEADLINE_SECONDS = 5.0

@@ -12,11 +12,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tenth.base.deadline import Worker
 from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Problem, Verdict
 from tenth.base.seeds import stream_seed
 from tenth.tasks.answers import tidy
-from tenth.tasks.deadline import Worker
 from tenth.tasks.task import Split, problem, split_of
 
 TASK_PREFIX = "reasoning_gym/"

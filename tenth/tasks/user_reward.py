@@ -4,7 +4,7 @@ Why: people have such functions already. TRL calls them with keywords `prompts`,
 `completion_ids`, one list per dataset column, `trainer_state`, `log_extra` and `log_metric`, and takes back
 one float or None per completion; `async def` is allowed. The same function works here unchanged.
 In:  the spec; then problems and sampled texts. Out: one float or None (no opinion) each.
-Not here: weights (rewards.py), the process that may be killed (deadline.py).
+Not here: weights (rewards.py), the process that may be killed (base/deadline.py).
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tenth.base.deadline import Worker
 from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Problem
-from tenth.tasks.deadline import Worker
 
 DEADLINE_SECONDS = 60.0  # per batch, not per completion
 

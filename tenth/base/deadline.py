@@ -1,7 +1,8 @@
 """Run one function in a child process that is killed when it is late.
 
-Why: verifiers parse or execute what a model wrote, so they may hang, crash, print, or eat memory. None of
-that may touch the process that trains. A thread cannot be killed; a process group can.
+Why: verifiers parse or execute what a model wrote, and chat templates are programs that came with somebody's
+weights, so they may hang, crash, print, or eat memory. None of that may touch the process that trains. A
+thread cannot be killed; a process group can.
 In:  the name of a function, and JSON-able arguments.
 Out: its JSON-able result, or a VerifierError (late, crashed, raised, answered too much).
 Not here: what the functions do; the child's side of the pipe (deadline_child.py).
@@ -21,6 +22,7 @@ from typing import Any, Self
 from tenth.base.errors import VerifierError
 
 START_SECONDS = 120.0  # imports of a loaded machine count here, not against the deadline
+MEMORY_BYTES = 4 << 30  # of address space, for untrusted functions
 MAX_REPLY_BYTES = 1 << 20
 SLICE_SECONDS = 0.25
 UNTRUSTED_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT")
@@ -32,16 +34,25 @@ class Worker:
     `function` and `prepare` are written `module:function`; `prepare` takes nothing and runs once per child,
     before the clock of the first call starts. An untrusted worker has none of our environment variables, an
     empty working directory and a limit on memory. It is a guard against accidents and hangs, not a jail: it
-    can still read files and reach the network.
+    can still read files and reach the network, unless `prepare` gives that up.
     """
 
     def __init__(
-        self, function: str, *, deadline_seconds: float, prepare: str = "", is_trusted: bool = False
+        self,
+        function: str,
+        *,
+        deadline_seconds: float,
+        prepare: str = "",
+        is_trusted: bool = False,
+        memory_bytes: int = MEMORY_BYTES,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         self.function = function
         self.deadline_seconds = deadline_seconds
         self._prepare = prepare
         self._is_trusted = is_trusted
+        self._memory_bytes = memory_bytes
+        self._max_reply_bytes = max_reply_bytes
         self._child: subprocess.Popen[bytes] | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
@@ -89,9 +100,9 @@ class Worker:
 
     def _command(self) -> list[str]:
         # -P: the working directory is no place to import modules from
-        child = [sys.executable, "-P", "-m", "tenth.tasks.deadline_child"]
-        trust = "trusted" if self._is_trusted else "untrusted"
-        return [*child, self.function, self._prepare, str(self.deadline_seconds), trust]
+        child = [sys.executable, "-P", "-m", "tenth.base.deadline_child"]
+        memory = "unlimited" if self._is_trusted else str(self._memory_bytes)
+        return [*child, self.function, self._prepare, str(self.deadline_seconds), memory]
 
     def _environment(self) -> dict[str, str]:
         kept = {
@@ -106,7 +117,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Send one line, read one line. Whatever goes wrong, the child is gone afterwards."""
         try:
-            reply = _send_and_receive(child, request, seconds=seconds)
+            reply = _send_and_receive(child, request, seconds=seconds, max_bytes=self._max_reply_bytes)
             return json.loads(reply)
         except TimeoutError as error:
             self._kill()
@@ -134,12 +145,14 @@ class Worker:
         self._child = self._directory = None
 
 
-def _send_and_receive(child: "subprocess.Popen[bytes]", request: bytes, *, seconds: float) -> bytes:
+def _send_and_receive(
+    child: "subprocess.Popen[bytes]", request: bytes, *, seconds: float, max_bytes: int
+) -> bytes:
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write(request)
     child.stdin.flush()
-    reply = b""
+    reply = bytearray()
     left_seconds = seconds
     while not reply.endswith(b"\n"):
         # In slices, so that a pause of the whole run (Ctrl-Z, a sleeping laptop) costs one slice at most.
@@ -154,6 +167,6 @@ def _send_and_receive(child: "subprocess.Popen[bytes]", request: bytes, *, secon
         if not chunk:
             raise EOFError("it crashed or was killed")
         reply += chunk
-        if len(reply) > MAX_REPLY_BYTES:
-            raise ValueError(f"it answered more than {MAX_REPLY_BYTES:,} bytes")
-    return reply
+        if len(reply) > max_bytes:
+            raise ValueError(f"it answered more than {max_bytes:,} bytes")
+    return bytes(reply)

@@ -1,7 +1,7 @@
 """The child's side of deadline.py: read arguments, call the function, write the result, one line each.
 
 Why a file of its own: it is run with `python -m`, and should import nothing that the function does not need.
-In:  argv: function, prepare, deadline in seconds, trusted|untrusted; lines of JSON arguments on stdin.
+In:  argv: function, prepare, deadline in seconds, bytes of memory|unlimited; lines of JSON on stdin.
 Out: lines {"value": ...} or {"error": "Kind: message"} on what was stdout; prints of the function go nowhere.
 """
 
@@ -14,16 +14,16 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-MEMORY_BYTES = 4 << 30  # of address space, for untrusted functions
 ORPHAN_FACTOR = 2.0  # times the deadline, then a child whose parent is gone ends itself
 
 
 def main() -> None:
     """Serve calls until the parent closes the pipe."""
-    function_name, prepare_name, deadline_seconds, trust = sys.argv[1:]
+    function_name, prepare_name, deadline_seconds, memory_bytes = sys.argv[1:]
+    is_trusted = memory_bytes == "unlimited"
     replies = _private_stdout()
-    if trust == "untrusted":
-        _limit_memory()
+    if not is_trusted:
+        _limit_memory(int(memory_bytes))
     try:
         if prepare_name:
             _find(prepare_name)()
@@ -33,7 +33,7 @@ def main() -> None:
         return
     _reply(replies, {"value": "ready"})
     for line in sys.stdin.buffer:
-        if trust == "untrusted":
+        if not is_trusted:
             _end_ourselves_after(ORPHAN_FACTOR * float(deadline_seconds) + 1.0)
         _reply(replies, _outcome(function, json.loads(line)))
 
@@ -75,11 +75,11 @@ def _private_stdout() -> BinaryIO:
     return replies
 
 
-def _limit_memory() -> None:
+def _limit_memory(num_bytes: int) -> None:
     import resource  # absent on Windows, where nothing here runs
 
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    limit = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from tenth.base.deadline import Worker
 from tenth.base.errors import VerifierError
-from tenth.tasks.deadline import Worker
 
 MODULE = """
 import os, sys, time, subprocess
@@ -19,7 +19,7 @@ def leave(): sys.exit(3)
 def die(): os._exit(3)
 def loop(): 9**9**9
 def shout(): print('{"value": "forged"}', flush=True); return "honest"
-def huge(): return "x" * (1 << 21)
+def huge(size=1 << 21): return "x" * size
 def not_json(): return {1, 2}
 def hoard(): return len(bytearray(16 << 30))
 def environment(name): return os.environ.get(name)
@@ -108,7 +108,7 @@ def _is_running(pid: int) -> bool:
 def test_a_worker_whose_parent_was_killed_ends_itself(tmp_path):
     (tmp_path / "sample_verifier.py").write_text(MODULE)
     child = subprocess.Popen(
-        [sys.executable, "-m", "tenth.tasks.deadline_child", "sample_verifier:loop", "", "0.1", "untrusted"],
+        [sys.executable, "-m", "tenth.base.deadline_child", "sample_verifier:loop", "", "0.1", str(1 << 30)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
@@ -129,9 +129,15 @@ def test_too_much_output_is_a_verifier_error(worker):
         worker("huge").call()
 
 
+def test_a_reply_may_be_longer_where_that_was_said(worker):
+    assert len(worker("huge", max_reply_bytes=1 << 22).call()) == 1 << 21
+
+
 def test_memory_is_bounded(worker):
     with pytest.raises(VerifierError, match="MemoryError"):
         worker("hoard").call()
+    with pytest.raises(VerifierError, match="MemoryError"):
+        worker("huge", memory_bytes=1 << 28).call(1 << 29)
 
 
 def test_only_a_trusted_function_sees_our_environment_and_directory(worker, monkeypatch):
