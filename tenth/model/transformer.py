@@ -19,6 +19,7 @@ from tenth.model.attention import Sequence, Step
 from tenth.model.block import Block
 from tenth.model.cache import KVCache
 from tenth.model.config import ModelConfig
+from tenth.model.lora_linear import LowRank
 from tenth.model.moe import Balance, MoE
 from tenth.model.mtp import MtpModule
 from tenth.model.norm import RMSNorm
@@ -151,11 +152,11 @@ class Transformer(nn.Module):
         return [module.router for module in self.modules() if isinstance(module, MoE)]
 
     def to_compute_dtype(self, dtype: torch.dtype) -> "Transformer":
-        """Matrices in `dtype`; norms and routers stay float32 (DeepSeek-V3 section 3.3 keeps both wide)."""
+        """Matrices in `dtype`; norms and routers stay float32 (DeepSeek-V3 section 3.3), and so do adapters."""
         for module in self.modules():
             if isinstance(module, QuantizedMatrix):
                 module.dtype = dtype
-            if not isinstance(module, RMSNorm | Router):
+            if not isinstance(module, RMSNorm | Router | LowRank):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.to(dtype)
         return self
