@@ -98,12 +98,12 @@ class _Shard:
 
 
 class SafetensorsDir:
-    """A `TensorSource` over `model.safetensors`, or over the shards that the index names."""
+    """A `TensorSource` over the one file `single`, or over the shards that the index names."""
 
-    def __init__(self, directory: Path, *, is_checked: bool = False) -> None:
+    def __init__(self, directory: Path, *, single: str = SINGLE, is_checked: bool = False) -> None:
         self._is_checked = is_checked
         self._shards: dict[str, _Shard] = {}  # by the name of a tensor
-        for shard in _open_shards(directory):
+        for shard in _open_shards(directory, single):
             for name in shard.places:
                 if name in self._shards:
                     raise CheckpointError(
@@ -126,9 +126,9 @@ def shown(name: str) -> str:
     return repr(name) if len(name) <= 100 else f"{name[:100]!r}..."
 
 
-def _open_shards(directory: Path) -> list[_Shard]:
-    if (directory / SINGLE).exists():
-        return [_open_shard(directory / SINGLE, directory)]
+def _open_shards(directory: Path, single: str) -> list[_Shard]:
+    if (directory / single).exists():
+        return [_open_shard(directory / single, directory)]
     if not (directory / INDEX).exists():
         raise CheckpointError(
             f"{directory} holds no weights: neither {SINGLE} nor {INDEX} is there; finish the download, or "

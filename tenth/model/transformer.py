@@ -152,7 +152,7 @@ class Transformer(nn.Module):
         return [module.router for module in self.modules() if isinstance(module, MoE)]
 
     def to_compute_dtype(self, dtype: torch.dtype) -> "Transformer":
-        """Matrices in `dtype`; norms and routers stay float32 (DeepSeek-V3 section 3.3), and so do adapters."""
+        """Matrices in `dtype`; norms, routers (DeepSeek-V3 section 3.3) and adapters stay float32."""
         for module in self.modules():
             if isinstance(module, QuantizedMatrix):
                 module.dtype = dtype
