@@ -51,8 +51,8 @@ def quantise_blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
         padded = torch.zeros(len(rows), scales.shape[1] * BLOCK)
         padded[:, : rows.shape[1]] = rows
         blocks = padded.unflatten(1, (-1, BLOCK))  # (128, blocks, 128)
-        largest = blocks.abs().amax((0, 2))  # (blocks,)
-        scales[i] = torch.where(largest > 0, largest / _LARGEST, 1.0)
+        wanted = blocks.abs().amax((0, 2)) / _LARGEST  # (blocks,)
+        scales[i] = torch.where(wanted > 0, wanted, 1.0)
         scaled = (blocks / scales[i].unsqueeze(-1)).clamp_(-_LARGEST, _LARGEST)
         codes[i * BLOCK : i * BLOCK + len(rows)] = scaled.flatten(1)[:, : rows.shape[1]].to(codes.dtype)
     return codes, scales
@@ -92,6 +92,6 @@ def _require_scales(name: str, info: TensorInfo, scales: TensorInfo | None) -> N
     if scales is None or len(info.shape) != 2 or scales.shape != expected:
         found = "none" if scales is None else str(scales.shape)
         raise CheckpointError(
-            f"'{name}' {info.shape} holds FP8 and its scales have the shape {found}, where blocks of {BLOCK} x "
-            f"{BLOCK} need {expected}; other FP8 formats are not read, choose the bfloat16 weights."
+            f"'{name}' {info.shape} holds FP8 and its scales have the shape {found}, where blocks of "
+            f"{BLOCK} x {BLOCK} need {expected}; other FP8 formats are not read, choose the bfloat16 weights."
         )

@@ -1,8 +1,8 @@
 """The safetensors files of a model directory, one or many shards, as one lazy source of tensors.
 
-Why: a checkpoint may be many times larger than the memory, so files are mapped and reading a tensor costs what
-its own bytes cost. The header is a few names and offsets, but strangers write it: all that can be wrong with
-it is found when the directory is opened, not in the middle of a load.
+Why: a checkpoint may be many times larger than the memory, so files are mapped, and reading a tensor costs
+what its own bytes cost. The header is a few names and offsets, but strangers write it: all that can be wrong
+with it is found when the directory is opened, not in the middle of a load.
 Format: 8 bytes with the header's length, little-endian; the header, JSON from names to {dtype, shape,
 data_offsets}; the numbers (github.com/huggingface/safetensors). Shards: `model.safetensors.index.json` says
 which file holds which name.
@@ -242,8 +242,8 @@ def _require_tiling(places: Mapping[str, _Place], *, path: Path, start: int, siz
         position = place.end
     if position != size:
         raise CheckpointError(
-            f"{path} is {'cut off' if size < position else 'damaged'}: its header tells of {position:,} bytes "
-            f"and it has {size:,}; download it again."
+            f"{path} is {'cut off' if size < position else 'damaged'}: its header tells of {position:,} "
+            f"bytes and it has {size:,}; download it again."
         )
 
 
