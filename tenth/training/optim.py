@@ -23,6 +23,9 @@ from tenth.training.muon import Muon
 EMBEDDING_PARTS = frozenset({"embed", "embed_tokens", "embedding", "embeddings", "wte"})
 HEAD_PARTS = frozenset({"head", "lm_head"})
 ROUTER_PARTS = frozenset({"router", "gate"})  # a whole part: `gate_proj` and `gate_up` are ordinary matrices
+# Factors of an adapter. Only their product is a map: Muon would give each factor's directions equal size, which
+# spends the few ranks on noise and, while B is still zero, makes the first steps as large as the last.
+FACTOR_PARTS = frozenset({"lora_A", "lora_B"})
 
 
 class OptimKind(StrEnum):
@@ -60,7 +63,7 @@ class ParameterGroups:
     """Parameters by what they are; every trainable parameter is in exactly one group."""
 
     matrices: Mapping[str, nn.Parameter]  # 2-D maps and 3-D expert stacks: Muon's, if Muon is used
-    tables: Mapping[str, nn.Parameter]  # embedding, head, router: decayed, but AdamW's in any case
+    tables: Mapping[str, nn.Parameter]  # embedding, head, router, adapters: decayed, AdamW's in any case
     vectors: Mapping[str, nn.Parameter]  # norm weights and biases: never decayed
 
 
@@ -71,7 +74,7 @@ def split_parameters(named: Iterable[tuple[str, nn.Parameter]]) -> ParameterGrou
     pulling a norm's gain towards 0 regularises nothing.
     """
     matrices, tables, vectors = {}, {}, {}
-    not_maps = EMBEDDING_PARTS | HEAD_PARTS | ROUTER_PARTS
+    not_maps = EMBEDDING_PARTS | HEAD_PARTS | ROUTER_PARTS | FACTOR_PARTS
     for name, param in named:
         if param.ndim < 2:
             vectors[name] = param
