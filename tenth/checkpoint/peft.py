@@ -268,8 +268,8 @@ def _places(files: AdapterFiles, config: ModelConfig) -> tuple[LoraPlace, ...]:
     if missing:
         raise CheckpointError(
             f"{files.directory}: {len(missing)} adapted modules are missing (first {shown(missing[0])}); "
-            f"restore {WEIGHTS}, or, if only some layers were adapted on purpose, convert the base with this adapter "
-            "merged into it."
+            f"restore {WEIGHTS}, or, if only some layers were adapted on purpose, convert the base with this "
+            "adapter merged into it."
         )
     for place in places:
         found = files.modules[place.hf_name]
