@@ -1,48 +1,69 @@
-"""The reinforcement stage: R1-Zero from the base by GRPO with rules as the only judge.
+"""GRPO as a stage: R1-Zero from its base, or anybody's model on anybody's problems.
 
-R1 (arXiv:2501.12948v2, section 2): sample a group per question, reward accuracy and format, push each answer
-by how it did against its group, keep near a reference that is refreshed every so many steps.
+R1 (arXiv:2501.12948v2, section 2): sample a group per question, reward it, push each answer by how it did
+against its group, keep near a reference that is refreshed every so many steps.
+In:  a `Course` (knobs, seed, template, where problems come from), a model, a sampler, rewards.
+Out: the model, changed; metrics, rollouts and checkpoints in the stage's directory.
 Every random draw is a function of (seed, step), so a continued run repeats exactly what a checkpoint had not
 kept.
+Not here: which problems and rewards (zero_rl.py, tune_rl.py), saving the model for use.
 """
 
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from tenth.base.errors import RunError
 from tenth.base.files import write_lines
 from tenth.base.records import Problem, Rollout
 from tenth.base.runlog import MetricSink
 from tenth.base.seeds import stream_random, stream_seed
-from tenth.checkpoint.model_dir import save_model
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
 from tenth.engine.settings import EngineSettings
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer
 from tenth.pipeline.base import optim_config
-from tenth.pipeline.documents import training_problem
-from tenth.pipeline.frozen import recipe_families
-from tenth.pipeline.recipe import RlSection, ZeroRecipe
+from tenth.pipeline.recipe import RlSection
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.stage import Outcome, open_log
-from tenth.rollout.collect import collect, groups_of, has_signal
-from tenth.rollout.pool import LocalPool
+from tenth.rollout.collect import Rewards, collect, groups_of, has_signal
+from tenth.rollout.pool import LocalPool, SamplerPool
 from tenth.rollout.words import reflection_per_1k
-from tenth.tasks.judge import Judge
-from tenth.tasks.rewards import RewardSet
-from tenth.tasks.user_reward import UserReward
+from tenth.tokenizer.chat import Template
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.training.batch_plan import BatchPlan
 from tenth.training.grpo import GrpoStats, grpo_update, step_metrics, weigh_rollouts
 from tenth.training.grpo_loss import GrpoConfig
+from tenth.training.logprobs import LanguageModel
 from tenth.training.optim import WeightUpdater
 from tenth.training.rollout_metrics import rollout_metrics
+
+_MAX_UNSCORED = 3  # steps in a row in which no answer got a reward: then it is no accident
+
+
+class DrawProblems(Protocol):
+    """Where a step's problems come from."""
+
+    def __call__(self, step: int, count: int, *, draw: int) -> list[Problem]:
+        """`count` problems, a function of the arguments; dynamic sampling asks again with draw = 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a learner is put through."""
+
+    rl: RlSection
+    seed: int
+    template: Template
+    draw_problems: DrawProblems
+    stop_ids: tuple[int, ...]  # what ends an answer
 
 
 def batch_plan(config: RlSection) -> BatchPlan:
@@ -52,65 +73,75 @@ def batch_plan(config: RlSection) -> BatchPlan:
     )
 
 
-def reinforce(
-    directory: Path,
-    recipe: ZeroRecipe,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    *,
-    sinks: Sequence[MetricSink],
-) -> Outcome:
-    """Train `model` in place; its weights end in `model/`."""
-    with Judge() as judge:
-        learner = Learner(recipe, model, tokenizer, judge)
-        saver = Saver(directory, recipe)
-        state = saver.load()
-        first = 0
-        if state is not None:
-            first = state.step
-            learner.restore(state.tensors, state.facts)
-        log = open_log(directory, sinks=sinks, from_step=first, total_steps=recipe.rl.steps)
-        for step in range(first, recipe.rl.steps):
-            metrics, rollouts = learner.step(step)
-            log.log(step, metrics)
-            write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(_readable, rollouts))
-            if saver.is_due(step + 1):
-                saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
-        log.end()
-    weights = learner.updater.masters.state_dict()
-    save_model(directory / "model", model, tokenizer=tokenizer, template=recipe.template, weights=weights)
+def build_pool(model: Transformer, tokenizer: Tokenizer, config: RlSection) -> LocalPool:
+    """A sampler with room for all rollouts of a step."""
+    sequences = config.prompts_per_step * config.num_generations
+    settings = EngineSettings(max_sequences=sequences, max_batch_tokens=max(sequences, 2048))
+    return LocalPool(Engine(model, settings), tokenizer)
+
+
+def reinforce(directory: Path, learner: "Learner", saver: Saver, *, sinks: Sequence[MetricSink]) -> Outcome:
+    """Take the learner through its course, from where it was saved last."""
+    state = saver.load()
+    first, steps = 0, learner.config.steps
+    if state is not None:
+        first = state.step
+        learner.restore(state.tensors, state.facts)
+    log = open_log(directory, sinks=sinks, from_step=first, total_steps=steps)
+    for step in range(first, steps):
+        metrics, rollouts = learner.step(step)
+        log.log(step, metrics)
+        write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(_readable, rollouts))
+        if saver.is_due(step + 1):
+            saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
+        require_scores(rollouts, where=f"{directory.name}, step {step}", steps_in_row=learner.num_unscored)
+    log.end()
     return Outcome(summary=learner.totals(), tokens=float(learner.num_tokens), flops=learner.flops)
+
+
+def require_scores(rollouts: Sequence[Rollout], *, where: str, steps_in_row: int = _MAX_UNSCORED) -> None:
+    """Stop where scoring fails for everybody, step after step: such a run would learn nothing for hours."""
+    if steps_in_row >= _MAX_UNSCORED and _all_unscored(rollouts):
+        raise RunError(
+            f"{where}: not one of {len(rollouts)} answers could be scored ({rollouts[0].error}); mend that, "
+            "then repeat the command to continue."
+        )
+
+
+def _all_unscored(rollouts: Sequence[Rollout]) -> bool:
+    return all(rollout.error is not None for rollout in rollouts)
 
 
 class Learner:
     """Policy, reference and updater of one reinforcement stage."""
 
-    def __init__(self, recipe: ZeroRecipe, model: Transformer, tokenizer: Tokenizer, judge: Judge) -> None:
-        config = recipe.rl
-        self.recipe, self.config, self.model, self.tokenizer = recipe, config, model, tokenizer
+    def __init__(
+        self,
+        course: Course,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        pool: SamplerPool,
+        rewards: Rewards,
+        *,
+        base: LanguageModel | None = None,
+    ) -> None:
+        """`base`: the model without the adapters that learn, a reference that needs no copy."""
+        config = course.rl
+        self.course, self.config, self.model, self.tokenizer = course, config, model, tokenizer
+        self.pool, self.rewards = pool, rewards
         self.updater = WeightUpdater(model, optim_config(config.optim))
-        self.reference = copy.deepcopy(model).requires_grad_(False) if config.beta > 0 else None
-        sequences = config.prompts_per_step * config.num_generations
-        settings = EngineSettings(max_sequences=sequences, max_batch_tokens=max(sequences, 2048))
-        self.pool = LocalPool(Engine(model, settings), tokenizer)
-        self.rewards = RewardSet(
-            judge.check,
-            weights={
-                "accuracy": config.accuracy_weight,
-                "format": config.format_weight,
-                **{Path(spec).name: weight for spec, weight in config.reward_functions.items()},
-            },
-            functions={Path(spec).name: UserReward(spec) for spec in config.reward_functions},
-        )
-        self.families = recipe_families(recipe)
+        # The copy that is refreshed; a base that never changes is not.
+        self.copied = copy.deepcopy(model).requires_grad_(False) if config.beta > 0 and base is None else None
+        self.reference: LanguageModel | None = base if config.beta > 0 and base is not None else self.copied
         self.num_tokens, self.flops = 0, 0.0
         self.last: dict[str, float] = {}
+        self.num_unscored = 0  # steps in a row in which no answer got a reward
 
     def step(self, step: int) -> tuple[dict[str, float], list[Rollout]]:
         """Sample, score, update."""
         began = time.perf_counter()
-        if self.reference is not None and step and step % self.config.reference_refresh_steps == 0:
-            self.reference.load_state_dict(self.model.state_dict())
+        if self.copied is not None and step and step % self.config.reference_refresh_steps == 0:
+            self.copied.load_state_dict(self.model.state_dict())
         self.pool.refresh_weights()  # the last step's update, or a checkpoint, has changed them
         rollouts = self._sample(step)
         sampled = time.perf_counter()
@@ -133,45 +164,38 @@ class Learner:
             "time/rollout": sampled - began,
             "time/train": done - sampled,
         }
+        self.num_unscored = self.num_unscored + 1 if _all_unscored(rollouts) else 0
         self.last = {key: metrics[key] for key in ("reward", "think_share") if key in metrics}
         return metrics, rollouts
 
-    def _problems(self, step: int, count: int, *, draw: int) -> list[Problem]:
-        rng = stream_random(self.recipe.seed, "rl-problems", step, draw)
-        sections = self.recipe.asked
-        # Every family in turn from a random start: a step's reward does not hang on which family it drew.
-        offset = rng.randrange(len(sections))
-        chosen = [sections[(offset + i) % len(sections)] for i in range(count)]
-        return [training_problem(self.families[section.name], section.levels, rng) for section in chosen]
-
     def _sample(self, step: int) -> list[Rollout]:
-        rollouts = self._collect(step, self._problems(step, self.config.prompts_per_step, draw=0), draw=0)
+        rollouts = self._collect(step, self.config.prompts_per_step, draw=0)
         if not self.config.dynamic_sampling:
             return rollouts
         groups = [group for group in groups_of(rollouts).values() if has_signal(group)]
         missing = self.config.prompts_per_step - len(groups)
         if missing:
-            extra = self._collect(step, self._problems(step, missing, draw=1), draw=1)
+            extra = self._collect(step, missing, draw=1)
             groups += [group for group in groups_of(extra).values() if has_signal(group)]
         kept = groups or list(groups_of(rollouts).values())
         return [
             replace(rollout, group_id=group_id) for group_id, group in enumerate(kept) for rollout in group
         ]
 
-    def _collect(self, step: int, problems: Sequence[Problem], *, draw: int) -> list[Rollout]:
+    def _collect(self, step: int, count: int, *, draw: int) -> list[Rollout]:
         params = SamplingParams(
             max_new_tokens=self.config.max_completion_length,
             n=self.config.num_generations,
             temperature=self.config.temperature,
-            stop_ids=(self.tokenizer.eos_id,),
-            seed=stream_seed(self.recipe.seed, "rollout", step, draw),
+            stop_ids=self.course.stop_ids,
+            seed=stream_seed(self.course.seed, "rollout", step, draw),
         )
         return collect(
-            problems,
+            self.course.draw_problems(step, count, draw=draw),
             self.pool,
             self.rewards,
             tokenizer=self.tokenizer,
-            template=self.recipe.template,
+            template=self.course.template,
             params=params,
             policy_step=step,
         )
@@ -179,7 +203,7 @@ class Learner:
     def _update(self, step: int, rollouts: Sequence[Rollout]) -> list[GrpoStats]:
         config = self._loss_config()
         weighed = weigh_rollouts(rollouts, config)
-        rng = stream_random(self.recipe.seed, "minibatches", step)
+        rng = stream_random(self.course.seed, "minibatches", step)
         stats = []
         for _ in range(config.num_iterations):
             for minibatch in batch_plan(self.config).minibatches(weighed, rng):
@@ -222,20 +246,25 @@ class Learner:
     def capture(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on."""
         tensors = self.updater.state_dict()
-        if self.reference is not None:
-            tensors |= {f"reference/{name}": tensor for name, tensor in self.reference.state_dict().items()}
+        if self.copied is not None:
+            tensors |= {f"reference/{name}": tensor for name, tensor in self.copied.state_dict().items()}
         return tensors
 
     def facts(self) -> dict[str, Any]:
         """Everything else."""
-        return {"num_tokens": self.num_tokens, "flops": self.flops, "last": self.last}
+        return {
+            "num_tokens": self.num_tokens,
+            "flops": self.flops,
+            "last": self.last,
+            "num_unscored": self.num_unscored,
+        }
 
     def restore(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any]) -> None:
         """The inverse of `capture` and `facts`."""
         mine = {name: tensor for name, tensor in tensors.items() if not name.startswith("reference/")}
         self.updater.load_state_dict(mine)
-        if self.reference is not None:
-            self.reference.load_state_dict(
+        if self.copied is not None:
+            self.copied.load_state_dict(
                 {name.removeprefix("reference/"): tensors[name] for name in tensors if name not in mine}
             )
         self.num_tokens, self.flops, self.last = (
@@ -243,6 +272,7 @@ class Learner:
             float(saved["flops"]),
             dict(saved["last"]),
         )
+        self.num_unscored = int(saved.get("num_unscored", 0))  # a state of 0.2 does not have it
 
 
 def _readable(rollout: Rollout) -> dict[str, Any]:

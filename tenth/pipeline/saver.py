@@ -8,7 +8,7 @@ fixed steps.
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -22,17 +22,30 @@ from tenth.checkpoint.training_state import (
     step_directory,
 )
 from tenth.checkpoint.whole_dir import remove_directory
-from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.stage import StageClock
+
+
+class SavingRules(Protocol):
+    """What a recipe says about saving."""
+
+    @property
+    def checkpoint_every_seconds(self) -> float:
+        """How much work a kill may cost."""
+        ...
+
+    @property
+    def keep_checkpoints(self) -> int:
+        """How many of the last saves stay."""
+        ...
 
 
 class Saver:
     """The checkpoints of one stage."""
 
-    def __init__(self, stage_dir: Path, recipe: ZeroRecipe, *, anchor_every: int | None = None) -> None:
+    def __init__(self, stage_dir: Path, rules: SavingRules, *, anchor_every: int | None = None) -> None:
         """`anchor_every`: that many steps apart lie the saves to go back to; None: nobody goes back."""
         self.directory = stage_dir / "checkpoint"
-        self.every_seconds, self.keep_last = recipe.checkpoint_every_seconds, recipe.keep_checkpoints
+        self.every_seconds, self.keep_last = rules.checkpoint_every_seconds, rules.keep_checkpoints
         self.anchor_every = anchor_every
         self.clock = StageClock(stage_dir)
         self.last = time.monotonic()

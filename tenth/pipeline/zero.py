@@ -28,9 +28,10 @@ from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine, measure_machine
 from tenth.pipeline.measure import FOUR_WAYS, Mode, base_modes, measure
 from tenth.pipeline.recipe import ZeroRecipe
-from tenth.pipeline.reinforce import batch_plan, reinforce
+from tenth.pipeline.reinforce import batch_plan
 from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import FORMAT_VERSION, Outcome, Stage, run_stages
+from tenth.pipeline.zero_rl import reinforce_zero
 from tenth.tokenizer.tokenizer import Tokenizer
 
 # What may differ between two calls of one run: it changes no result.
@@ -87,7 +88,7 @@ def zero_stages(
 
     def reinforce_base(directory: Path) -> Outcome:
         model, tokenizer = _load(base_dir, documents, machine)
-        return reinforce(directory, recipe, model, tokenizer, sinks=sinks)
+        return reinforce_zero(directory, recipe, model, tokenizer, sinks=sinks)
 
     return [
         Stage(
@@ -126,7 +127,7 @@ def control_stages(
 
     def reward_format(directory: Path) -> Outcome:
         model, tokenizer = _load(base_dir, documents, machine)
-        return reinforce(directory, controls.format_only(recipe), model, tokenizer, sinks=sinks)
+        return reinforce_zero(directory, controls.format_only(recipe), model, tokenizer, sinks=sinks)
 
     def imitate(directory: Path) -> Outcome:
         model, tokenizer = _load(base_dir, documents, machine)

@@ -6,13 +6,24 @@ Not here: advantages and the update (training/), choosing problems (pipeline/).
 
 from collections.abc import Sequence
 from statistics import pstdev
+from typing import Protocol
 
 from tenth.base.records import Message, Problem, Role, Rollout
 from tenth.engine.request import SamplingParams
 from tenth.rollout.pool import SamplerPool
-from tenth.tasks.rewards import RewardSet
+from tenth.tasks.rewards import Scored
 from tenth.tokenizer.chat import Template, render_prompt
 from tenth.tokenizer.tokenizer import Tokenizer
+
+
+class Rewards(Protocol):
+    """What scores answers: a `RewardSet`, or something like it."""
+
+    def score(
+        self, problems: Sequence[Problem], texts: Sequence[str], *, completion_ids: Sequence[Sequence[int]]
+    ) -> list[Scored]:
+        """One `Scored` per text; the i-th text answers the i-th problem."""
+        ...
 
 
 def prompt_ids(problem: Problem, tokenizer: Tokenizer, *, template: Template, prefill: str = "") -> list[int]:
@@ -24,7 +35,7 @@ def prompt_ids(problem: Problem, tokenizer: Tokenizer, *, template: Template, pr
 def collect(
     problems: Sequence[Problem],
     pool: SamplerPool,
-    rewards: RewardSet,
+    rewards: Rewards,
     *,
     tokenizer: Tokenizer,
     template: Template,

@@ -1,13 +1,17 @@
 """One reinforcement step at a time: the reference, the draws, dynamic sampling, and a state that restores."""
 
+import json
+
 import pytest
 import torch
 
+from tenth.base.errors import RunError
 from tenth.checkpoint.model_dir import load_model
 from tenth.pipeline.controls import format_only
-from tenth.pipeline.reinforce import Learner, batch_plan
+from tenth.pipeline.reinforce import Learner, batch_plan, build_pool, reinforce
+from tenth.pipeline.saver import Saver
+from tenth.pipeline.zero_rl import family_problems, zero_course
 from tenth.rollout.collect import groups_of, has_signal
-from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import Scored
 from tenth.tokenizer.tokenizer import Tokenizer
 
@@ -30,9 +34,8 @@ def make_learner(reference, recipe):
         tokenizer = Tokenizer.load(reference / "01-documents")
         model = load_model(reference / "02-base" / "model", dtype=torch.float32)
         changed = recipe.model_copy(update={"rl": recipe.rl.model_copy(update=changes)})
-        learner = Learner(changed, model, tokenizer, Judge())
-        learner.rewards = ByLength()
-        return learner
+        pool = build_pool(model, tokenizer, changed.rl)
+        return Learner(zero_course(changed, tokenizer), model, tokenizer, pool, ByLength())
 
     return make
 
@@ -99,13 +102,13 @@ def test_sampler_and_trainer_agree_on_every_token(make_learner):
     assert abs(metrics["mismatch_kl"]) < 1e-5  # float32
 
 
-def test_every_family_has_its_turn_in_a_step_and_steps_differ(make_learner):
-    learner = make_learner()
-    problems = [learner._problems(step, 6, draw=0) for step in range(3)]
+def test_every_family_has_its_turn_in_a_step_and_steps_differ(recipe):
+    draw = family_problems(recipe)
+    problems = [draw(step, 6, draw=0) for step in range(3)]
     assert [sorted(p.task for p in each) for each in problems] == [["chain_sum"] * 3 + ["modular"] * 3] * 3
     assert len({p.problem_id for each in problems for p in each}) > 10
-    assert learner._problems(1, 6, draw=0) == problems[1]
-    assert learner._problems(1, 6, draw=1) != problems[1]
+    assert draw(1, 6, draw=0) == problems[1]
+    assert draw(1, 6, draw=1) != problems[1]
 
 
 def test_the_learning_rate_warms_up(make_learner):
@@ -131,6 +134,32 @@ def test_where_no_group_teaches_the_step_is_still_whole(make_learner):
     metrics, rollouts = learner.step(0)
     assert len(rollouts) == 24
     assert metrics["frac_reward_zero_std"] == 1.0
+
+
+class Broken:
+    """Rewards that fail from a call on."""
+
+    def __init__(self, *, first_bad):
+        self.calls, self.first_bad = 0, first_bad
+
+    def score(self, problems, texts, *, completion_ids):
+        self.calls += 1
+        if self.calls > self.first_bad:
+            return [Scored(rewards={}, reward=0.0, error="reward 'mine': it crashed") for _ in texts]
+        return ByLength().score(problems, texts, completion_ids=completion_ids)
+
+
+def test_a_reward_that_goes_on_failing_stops_the_run_and_a_bad_step_does_not(
+    make_learner, recipe, tmp_path
+):
+    learner = make_learner(steps=20)
+    learner.rewards = Broken(first_bad=2)
+    with pytest.raises(
+        RunError, match=r"04-zero, step 4: not one of 24 answers could be scored"
+    ):
+        reinforce(tmp_path / "04-zero", learner, Saver(tmp_path / "04-zero", recipe), sinks=())
+    rows = [json.loads(line) for line in (tmp_path / "04-zero" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["verifier_error_ratio"] for row in rows] == [0, 0, 1, 1, 1]
 
 
 def test_several_passes_move_further_than_one(make_learner):

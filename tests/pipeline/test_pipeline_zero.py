@@ -156,7 +156,7 @@ def test_running_again_changes_nothing(finished, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("nothing is left to do")
 
-    for work in ("base.write_documents", "base.pretrain", "reinforce", "measure"):
+    for work in ("base.write_documents", "base.pretrain", "reinforce_zero", "measure"):
         monkeypatch.setattr(f"tenth.pipeline.zero.{work}", fail)
     before = contents(finished)
     assert run_zero(finished) == finished
