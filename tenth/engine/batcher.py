@@ -6,7 +6,7 @@ In:  works.  Out: `Packed`.
 Not here: what is computed (runner.py) and what becomes of it (engine.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,7 @@ class Batcher:
         self._drawing: list[Sample] = []
         self._settings = DrawSettings.of(())
         self._is_adjusted = False
+        self.adapters: Mapping[str, int] = {}  # their numbers
 
     def drop(self, samples: Iterable[Sample]) -> None:
         """These have lost their blocks."""
@@ -100,6 +101,7 @@ class Batcher:
             tables=self._tables[:, :num_blocks].index_select(0, torch.tensor(slots)),
             outputs=torch.tensor(outputs, dtype=torch.int64),
             firsts=None if firsts is None else torch.tensor(firsts),
+            adapters=self._number(works) if self.adapters and firsts is None else None,
         )
         return Packed(
             batch=batch,
@@ -111,6 +113,14 @@ class Batcher:
             sources=torch.tensor(sources) if len(sources) > len(outputs) else None,
             starts=starts,
         )
+
+    def _number(self, works: Sequence[Work]) -> Tensor | None:
+        """The adapter of every token; draft modules have none."""
+        names: list[str | None] = [work.track.adapter for work in works]  # type: ignore[attr-defined]
+        if not any(names):
+            return None
+        numbers = torch.tensor([-1 if name is None else self.adapters[name] for name in names])
+        return numbers.int().repeat_interleave(torch.tensor([work.count for work in works]))
 
     def _settle(self, samples: list[Sample]) -> None:
         """The settings of these draws, kept from the last step where nobody came or went."""

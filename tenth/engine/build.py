@@ -16,6 +16,7 @@ from tenth.engine.runner import Runner
 from tenth.engine.settings import EngineSettings, Speculation
 from tenth.engine.spill import SpillStore
 from tenth.engine.torch_runner import TorchRunner
+from tenth.model.lora import adapter_names
 from tenth.model.transformer import Transformer
 
 _FREE_SHARE = 4  # the cache takes this part of the memory that is free
@@ -26,7 +27,8 @@ def build_runner(model: Transformer, settings: EngineSettings) -> Runner:
     """The fastest runner that takes this model."""
     if cell_dtype(model) is not None:
         return NativeRunner(model, cache_dtype=settings.cache_dtype)  # deterministic in any case
-    if model.norm.weight.device.type == "cuda":
+    has_adapters = bool(adapter_names(model))
+    if model.norm.weight.device.type == "cuda" and (settings.deterministic or not has_adapters):
         return CudaRunner(model, cache_dtype=settings.cache_dtype, deterministic=settings.deterministic)
     if settings.deterministic:
         return PaddedRunner(model, cache_dtype=settings.cache_dtype, fixed_rows=1)

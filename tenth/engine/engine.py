@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from tenth.base.errors import ConfigError
+from tenth.engine.adapters import ServedAdapter, read_adapters
 from tenth.engine.batcher import Batcher
 from tenth.engine.block_pool import BLOCK, BlockPool
 from tenth.engine.build import build_cold_blocks, build_drafter, build_runner, count_blocks
@@ -67,6 +68,8 @@ class Engine:
         self.speculator = Speculator(drafter, clock)
         self._steps = self._preemptions = 0
         self.runner.allocate(self.num_blocks)
+        self.adapters: dict[str, ServedAdapter] = {}
+        self._read_adapters()
 
     def _salt(self) -> bytes:
         # On disk the name of a prefix must mean the same to everybody, so it tells the weights themselves.
@@ -94,7 +97,8 @@ class Engine:
             raise ConfigError(
                 f"request {request.request_id} is running; give every request an id of its own."
             )
-        self.check(request.prompt_ids, request.params, name=f"request {request.request_id}: the prompt")
+        name = f"request {request.request_id}: the prompt"
+        self.check(request.prompt_ids, request.params, name=name, adapter=request.adapter)
         request.check_vocabulary(self.model.config.vocab_size)
         streams = request.streams or sample_streams(request.prompt_ids, request.params)
         first = Sample(request, 0, streams[0], tokens=request.prompt_ids)
@@ -102,12 +106,21 @@ class Engine:
         samples = [first, *first.siblings]
         for sample in samples:
             sample.tokens, sample.is_quiet = first.tokens, is_quiet
+            sample.salt = self.adapters[request.adapter].fingerprint if request.adapter is not None else b""
         self.scheduler.add(first)
         self.ledger.requests[request.request_id] = samples
         return samples
 
-    def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
+    def check(
+        self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str, adapter: str | None = None
+    ) -> None:
         """Refuse what this engine can never serve."""
+        if adapter is not None and adapter not in self.adapters:
+            raise ConfigError(
+                f"{name} asks for adapter '{adapter}', but this engine serves "
+                f"{', '.join(self.adapters) or 'no adapter'}; choose one of these, or attach it and call "
+                "refresh_adapters()."
+            )
         if not prompt_ids:
             raise ConfigError(f"{name} is empty; give at least one token.")
         context = self.model.config.max_position_embeddings
@@ -129,9 +142,11 @@ class Engine:
             if sample is None or sample == each.index:
                 self.ledger.abort(each)
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Generation]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, adapter: str | None = None
+    ) -> list[list[Generation]]:
         """`params.n` samples for every prompt, in order."""
-        return generate(self, prompts, params)
+        return generate(self, prompts, params, adapter=adapter)
 
     # a step
 
@@ -175,13 +190,48 @@ class Engine:
 
         Whoever runs goes on from the tokens it has, which are computed anew.
         """
-        self.version += 1
-        self.ledger.version = self.version
+        self._read_adapters()
+        self._count_version()
         self.runner.refresh()
         if self.cold:
             self.cold.weights_changed(self.model)
         self._start_over()
         return self.version
+
+    def refresh_adapters(self) -> int:
+        """The model's adapters have learnt, come or gone: read them again, and the base not. -> the version
+
+        Prefixes of those that are as they were, and of the base, stay found. Whoever runs with a changed one
+        goes on from the tokens it has; whoever runs with one that is gone ends with an error.
+        """
+        if self._read_adapters():
+            self._count_version()
+        return self.version
+
+    def _count_version(self) -> None:
+        self.version += 1
+        self.ledger.version = self.version
+
+    def _read_adapters(self) -> bool:
+        """-> whether any has changed"""
+        before, now = self.adapters, read_adapters(self.model)
+        if before or now:
+            self.runner.set_adapters({name: each.pairs for name, each in now.items()})
+        self.adapters, self.batcher.adapters = now, {name: number for number, name in enumerate(now)}
+        marks = [{(name, each.fingerprint) for name, each in of.items()} for of in (before, now)]
+        changed = {name for name, _ in marks[0] ^ marks[1]}
+        samples = [each for request in self.ledger.requests.values() for each in request]
+        for sample in samples:
+            if sample.adapter in changed:
+                self._renew(sample, now.get(sample.adapter))
+        return bool(changed)
+
+    def _renew(self, sample: Sample, adapter: ServedAdapter | None) -> None:
+        if adapter is None:
+            self.ledger.abort(sample, error=f"adapter '{sample.adapter}' was detached while it was in use")
+        else:
+            self.scheduler.renew(sample, salt=adapter.fingerprint)
+            self.batcher.drop([sample])
 
     def sleep(self) -> None:
         """Free the cache; what can be found in it goes to `spill_dir`, if there is one. Requests stay; the

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 def generate(
-    engine: "Engine", prompts: Sequence[Sequence[int]], params: SamplingParams
+    engine: "Engine",
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
+    *,
+    adapter: str | None = None,
 ) -> list[list[Generation]]:
     """`params.n` samples for every prompt. A prompt that comes twice is two requests."""
     for number, prompt in enumerate(prompts):
-        engine.check(prompt, params, name=f"prompt {number}")
+        engine.check(prompt, params, name=f"prompt {number}", adapter=adapter)
     groups: list[list[Sample]] = []
     times: Counter[tuple[int, ...]] = Counter()
     numbers = (f"generate-{number}" for number in itertools.count())
@@ -34,7 +38,11 @@ def generate(
                 streams = sample_streams(prompt, params, time=times[prompt])
                 times[prompt] += 1
                 request = Request(
-                    request_id=next(free_names), prompt_ids=prompt, params=params, streams=streams
+                    request_id=next(free_names),
+                    prompt_ids=prompt,
+                    params=params,
+                    streams=streams,
+                    adapter=adapter,
                 )
                 groups.append(engine.submit(request, is_quiet=True))
             engine.advance()

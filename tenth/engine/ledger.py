@@ -155,16 +155,16 @@ class Ledger:
             self.prompt_tokens += sample.prompt_len
             self.cached_tokens += sample.cached
 
-    def abort(self, sample: Sample) -> None:
-        """End it now, in whatever state it is."""
+    def abort(self, sample: Sample, *, error: str | None = None) -> None:
+        """End it now, in whatever state it is; `error` says what went wrong, if anything did."""
         if sample.finish:
             return
         family = self.requests[sample.request_id]
-        sample.finish = Finish.ABORTED
+        sample.finish, sample.error = Finish.ERROR if error else Finish.ABORTED, error
         if not family[0].siblings:
-            self.end(sample, Finish.ABORTED)
+            self.end(sample, sample.finish)
         elif all(each.finish for each in family):  # else the rest needs the prompt that the first one reads
-            self.end(family[0], Finish.ABORTED)
+            self.end(family[0], family[0].finish or sample.finish)
         self._tell(sample, 0)
 
     def end(self, sample: Sample, finish: Finish) -> None:

@@ -7,15 +7,13 @@ Not here: which row has which adapter (batcher.py).
 """
 
 import ctypes
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from tenth.model.lora import LowRankPair
+from tenth.model.lora import LowRankPair
 
 # Shapes: N outputs in P panels of 16, K inputs, R ranks
 
@@ -47,11 +45,12 @@ class BatchAdapters(ctypes.Structure):
 class NativeAdapters:
     """All adapters of one network, and everything that keeps them alive."""
 
-    def __init__(self, adapters: Sequence[Mapping[str, "LowRankPair"]], *, num_layers: int) -> None:
+    def __init__(self, adapters: Iterable[Mapping[str, LowRankPair]], *, num_layers: int) -> None:
         self._kept: list[Tensor] = []
         self._layers, self._max_rank = num_layers, 0
-        self._table = (_LowRank * (len(adapters) * num_layers * _NUM_SITES))()
-        for number, pairs in enumerate(adapters):
+        each = list(adapters)
+        self._table = (_LowRank * (len(each) * num_layers * _NUM_SITES))()
+        for number, pairs in enumerate(each):
             for path, pair in pairs.items():
                 _, layer, site = path.split(".", 2)
                 at = (number * num_layers + int(layer)) * _NUM_SITES + _SITES[site]

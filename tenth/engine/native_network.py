@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tenth.model.attention import GroupedQueryAttention
 from tenth.model.block import Block
 from tenth.model.config import ModelConfig
+from tenth.model.lora import LoraLinear
 from tenth.model.mla import LatentAttention
 from tenth.model.mlp import SwiGLU
 from tenth.model.moe import MoE
@@ -167,7 +168,9 @@ class NativeNetwork:
         return self._tensor(tensor.detach().float().clone(memory_format=torch.contiguous_format))
 
     def _matrix(self, module: nn.Module) -> _Matrix:
-        """Of a linear map or an embedding, plain or quantised."""
+        """Of a linear map or an embedding, plain or quantised; adapters stay beside it."""
+        if isinstance(module, LoraLinear):
+            module = module.base
         bias = getattr(module, "bias", None)
         if isinstance(module, QuantizedMatrix):
             return self._quantised(module.codes, module.scales, module, bias=bias)

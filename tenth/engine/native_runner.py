@@ -8,7 +8,7 @@ Not here: packing (native_network.py); the twin that defines what is computed (t
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from tenth.engine.native_network import NativeNetwork, cell_dtype
 from tenth.engine.runner import Batch
 from tenth.engine.settings import CacheDtype
 from tenth.model.cache import entry_parts
+from tenth.model.lora import LowRankPair
 from tenth.model.ops import kernels
 from tenth.model.transformer import Transformer
 
@@ -73,6 +74,10 @@ class NativeRunner:
         self._network = None  # first: the old copy must not stay while the new one is made
         with torch.inference_mode():
             self._network = NativeNetwork(self.model, cells=self.cells)
+
+    def set_adapters(self, adapters: Mapping[str, Mapping[str, LowRankPair]]) -> None:
+        """See `Runner`."""
+        self._adapters = NativeAdapters(adapters.values(), num_layers=self.model.config.num_hidden_layers)
 
     @property
     def entries(self) -> Tensor:

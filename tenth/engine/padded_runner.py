@@ -11,7 +11,7 @@ In:  batches of tokens.  Out: logits.
 Not here: how a device records (cuda_runner.py); what fills a shape (padding.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tenth.base.errors import ConfigError
 from tenth.engine.block_pool import BLOCK
 from tenth.engine.padding import NUM_FIELDS, PaddedDecode, Shape
 from tenth.engine.paged_cache import PagedCache
@@ -26,6 +27,7 @@ from tenth.engine.runner import Batch
 from tenth.engine.settings import CacheDtype
 from tenth.engine.torch_runner import TorchRunner
 from tenth.model.cache import Rows
+from tenth.model.lora import LowRankPair
 from tenth.model.transformer import Transformer
 
 # Shapes: N tokens, R rows of a piece, B blocks of each, D hidden, O tokens whose logits are wanted
@@ -68,6 +70,14 @@ class PaddedRunner(TorchRunner):
         if fixed_rows is not None:
             self.layout += f", {fixed_rows} rows at a time"
         self.recordings: dict[tuple[Shape, bool], Step] = {}
+
+    def set_adapters(self, adapters: Mapping[str, Mapping[str, LowRankPair]]) -> None:
+        """See `Runner`. A recording has one set of weights."""
+        if adapters:
+            raise ConfigError(
+                f"adapter '{next(iter(adapters))}' cannot be served by an engine that computes in fixed "
+                "shapes; set deterministic = False, or merge it into the model."
+            )
 
     def _build(self, num_blocks: int) -> RowCache:
         return RowCache(

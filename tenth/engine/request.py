@@ -127,6 +127,7 @@ class Request:
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     priority: int = 0  # lower runs first
+    adapter: str | None = None  # one of those attached to the model; None: the base alone
     streams: tuple[int, ...] | None = (
         None  # a seed per sample for its draws; None: from the seed and the prompt
     )

@@ -5,11 +5,13 @@ single tokens, guesses to be checked), so that one forward pass serves them all.
 Not here: the implementations (torch_runner.py runs anywhere).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+from tenth.model.lora import LowRankPair
 
 # Shapes: N tokens of S sequences, B blocks of the longest, O tokens whose logits are wanted, V vocabulary
 
@@ -65,3 +67,6 @@ class Runner(Protocol):
 
     def refresh(self) -> None:
         """The network's weights have changed."""
+
+    def set_adapters(self, adapters: Mapping[str, Mapping[str, LowRankPair]]) -> None:
+        """Serve these from now on, numbered from 0. Refuse, with nothing changed, what cannot be served."""

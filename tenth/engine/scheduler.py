@@ -126,6 +126,13 @@ class Scheduler:
         if salt is not None:
             self.salt = salt
 
+    def renew(self, track: Track, *, salt: bytes) -> None:
+        """The entries of this one alone are not valid any more: it starts over, under a salt of its own."""
+        track.salt, track.hashes = salt, []
+        if track.state is TrackState.RUNNING:
+            self.running.remove(track)
+            self._send_back(track)
+
     # a step
 
     def schedule(self) -> Plan:
@@ -282,7 +289,7 @@ class Scheduler:
         found: list[int] = []
         if not self.prefix_caching:
             return found
-        track.hashes = block_hashes(track.tokens, salt=self.salt, known=track.hashes)
+        track.hashes = block_hashes(track.tokens, salt=self.salt + track.salt, known=track.hashes)
         for name in track.hashes[: _whole(track)]:
             block = self.pool.find(name)
             if block is None:
@@ -321,19 +328,22 @@ class Scheduler:
     def _preempt_last(self) -> Track:
         """The last in rank keeps its tokens only, and waits in front of all who never ran."""
         track = self.running.pop()
+        self._send_back(track)
+        return track
+
+    def _send_back(self, track: Track) -> None:
         self._release_blocks(track)
         track.computed = 0
         track.drafts = []
         track.preemptions += 1
         self._enqueue(track)
-        return track
 
     # blocks
 
     def _register(self, track: Track) -> None:
         """Make its full blocks findable. Only here: before, somebody might read what is not yet written."""
         full = min(track.computed, len(track.tokens)) // BLOCK
-        track.hashes = block_hashes(track.tokens, salt=self.salt, known=track.hashes)
+        track.hashes = block_hashes(track.tokens, salt=self.salt + track.salt, known=track.hashes)
         for i in range(track.registered, full):
             self.pool.register(track.blocks[i], track.hashes[i])
         track.registered = full

@@ -21,6 +21,7 @@ class Sample(Track):
     """A track and everything the engine knows about it."""
 
     __slots__ = (
+        "adapter",
         "draft_from",
         "draft_next",
         "error",
@@ -51,6 +52,7 @@ class Sample(Track):
             priority=request.priority,
         )
         self.request_id, self.index, self.params = request.request_id, index, request.params
+        self.adapter = request.adapter
         self.limit = self.prompt_len + self.params.max_new_tokens
         self.stop_ids = frozenset(self.params.stop_ids)
         self.is_adjusted = not self.params.is_plain

@@ -4,7 +4,8 @@ In:  batches of tokens.  Out: logits.
 Not here: what to compute and what to draw (engine.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tenth.base.errors import RunError
 from tenth.engine.paged_cache import PagedCache
 from tenth.engine.runner import Batch
 from tenth.engine.settings import CacheDtype
+from tenth.model.lora import LowRankPair, adapter_names, routing_of
 from tenth.model.transformer import Transformer
 
 
@@ -28,6 +30,7 @@ class TorchRunner:
         self.layout = f"torch, {self.dtype}, {cache_dtype}, {self.block_bytes} bytes"
         self._cache: PagedCache | None = None
         self._hidden = torch.empty(0)
+        self._adapters: tuple[str, ...] = ()
 
     def _build(self, num_blocks: int) -> PagedCache:
         return PagedCache(
@@ -59,7 +62,8 @@ class TorchRunner:
         """See `Runner`."""
         self.cache.step(batch)
         ids, positions = batch.ids.to(self.device), batch.positions.to(self.device)
-        self._hidden = self.model.decode(ids, positions, self.cache)  # (N, D)
+        with self._routed(batch.adapters):
+            self._hidden = self.model.decode(ids, positions, self.cache)  # (N, D)
         return self._logits(self._hidden, batch.outputs)
 
     @torch.inference_mode()
@@ -69,6 +73,15 @@ class TorchRunner:
         before = self._hidden[sources.to(self.device)]  # (N, D)
         ids, positions = batch.ids.to(self.device), batch.positions.to(self.device)
         return self._logits(self.model.decode_mtp(ids, positions, before, self.cache), batch.outputs)
+
+    def _routed(self, rows: Tensor | None) -> AbstractContextManager[None]:
+        """Each token its own adapter, whichever is active in training. rows (N,)"""
+        if not self._adapters:
+            return nullcontext()
+        if adapter_names(self.model)[: len(self._adapters)] != self._adapters:
+            raise RunError("an adapter was detached behind the engine's back; call refresh_adapters() first.")
+        routing = routing_of(self.model)
+        return routing.using(None) if rows is None else routing.using_rows(rows.to(self.device))
 
     def _logits(self, hidden: Tensor, outputs: Tensor) -> Tensor:
         logits = self.model.logits(hidden[outputs.to(self.device)])  # (O, V)
@@ -91,3 +104,7 @@ class TorchRunner:
 
     def refresh(self) -> None:
         """Nothing is kept beside the network's own weights."""
+
+    def set_adapters(self, adapters: Mapping[str, Mapping[str, LowRankPair]]) -> None:
+        """See `Runner`; computed with as they are in the network."""
+        self._adapters = tuple(adapters)

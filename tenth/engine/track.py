@@ -31,6 +31,7 @@ class Track:
         "priority",
         "prompt_len",
         "registered",
+        "salt",
         "state",
         "tokens",
     )
@@ -44,6 +45,7 @@ class Track:
         self.state = TrackState.NEW
         self.computed = 0  # the first so many tokens have cache entries
         self.blocks: list[int] = []  # blocks[i] holds positions BLOCK * i and following
+        self.salt = b""  # what its entries depend on beside its tokens and the weights of all
         self.hashes: list[bytes] = []  # names of its full blocks, as far as they were needed
         self.registered = 0  # the first so many blocks can be found by others
         self.cached = 0  # tokens that the prefix cache had at first admission
