@@ -184,7 +184,7 @@ class _Experts(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, None]:
         x, weights, hidden, inner, y, gate_up, down = ctx.saved_tensors
         products: _Products = ctx.products
         dispatch = products.dispatch
@@ -203,9 +203,12 @@ class _Experts(torch.autograd.Function):
             *sizes,
         )
         dinner = products.input_gradient(dy, down)  # (R, F)
-        ddown = products.weight_gradient(dy, inner)  # (E, D, F)
+        _, _, learns_gate_up, learns_down, _ = ctx.needs_input_grad  # frozen under adapters
+        ddown = products.weight_gradient(dy, inner) if learns_down else None  # (E, D, F)
         dhidden = swiglu_grad_native(hidden, dinner)  # (R, 2F)
-        dgate_up = products.weight_gradient(dhidden, x, sources=dispatch.sources)  # (E, 2F, D)
+        dgate_up = None
+        if learns_gate_up:
+            dgate_up = products.weight_gradient(dhidden, x, sources=dispatch.sources)  # (E, 2F, D)
         drows = products.input_gradient(dhidden, gate_up)  # (R, D)
         dx = torch.empty_like(grad)
         kernels().tenth_gather_sum(is_bf16, pointer(drows), pointer(dispatch.slots), pointer(dx), *sizes)

@@ -23,7 +23,7 @@ from tenth.training.muon import Muon
 EMBEDDING_PARTS = frozenset({"embed", "embed_tokens", "embedding", "embeddings", "wte"})
 HEAD_PARTS = frozenset({"head", "lm_head"})
 ROUTER_PARTS = frozenset({"router", "gate"})  # a whole part: `gate_proj` and `gate_up` are ordinary matrices
-# Factors of an adapter. Only their product is a map: Muon would give all directions of each factor equal size,
+# Factors of an adapter. Only their product is a map: Muon would give all directions of a factor equal size,
 # which spends the few ranks on noise and, while B is zero, makes the first steps as large as the last.
 FACTOR_PARTS = frozenset({"lora_A", "lora_B"})
 
