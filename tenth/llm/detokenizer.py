@@ -44,33 +44,11 @@ class ByteDetokenizer:
 
     def feed(self, token_id: int) -> str:
         """See `Detokenizer`."""
-        return self._utf8.decode(token_bytes(self._tokenizer, token_id))
+        return self._utf8.decode(self._tokenizer.bytes_of(token_id))
 
     def flush(self) -> str:
         """See `Detokenizer`."""
         return self._utf8.decode(b"", final=True)
-
-
-def token_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
-    """The bytes that one id of a byte-level vocabulary stands for; none where `decode` shows nothing."""
-    token = tokenizer.token_of(token_id)
-    if token is None:
-        return b""
-    try:
-        return bytes([_BYTE_OF[char] for char in token])
-    except KeyError:  # a special token, spelled as it is shown
-        return token.encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Character -> byte of byte-level BPE (GPT-2): visible Latin-1 characters stand for their own number, the
-    other 68 bytes, in order, for the characters from U+0100 on."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = sorted(set(range(256)) - set(visible))
-    return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()
 
 
 class WindowDetokenizer:

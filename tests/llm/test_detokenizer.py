@@ -5,7 +5,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenth.llm.detokenizer import ByteDetokenizer, WindowDetokenizer, build_detokenizer, token_bytes
+from tenth.llm.detokenizer import ByteDetokenizer, WindowDetokenizer, build_detokenizer
 from tenth.tokenizer.special import SPECIAL_TOKENS, USER
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
@@ -67,7 +67,7 @@ def test_joined_pieces_are_the_decoded_text_for_any_ids(ids):
 
 @given(st.binary())
 def test_joined_pieces_are_the_decoded_text_for_any_bytes(data):
-    id_of = {token_bytes(BYTE_LEVEL, i): i for i in range(BYTE_LEVEL.vocab_size)}
+    id_of = {BYTE_LEVEL.bytes_of(i): i for i in range(BYTE_LEVEL.vocab_size)}
     ids = [id_of[bytes([byte])] for byte in data]
     joined = "".join(pieces_of(BYTE_LEVEL, ids))
     assert joined == BYTE_LEVEL.decode(ids) == data.decode("utf-8", "replace")
@@ -97,12 +97,12 @@ def test_joined_pieces_are_the_decoded_text_where_bytes_and_words_mix(tokens):
 
 
 def test_half_a_character_waits_for_its_other_half():
-    ids = [i for byte in "é!".encode() for i in range(400) if token_bytes(BYTE_LEVEL, i) == bytes([byte])]
+    ids = [i for byte in "é!".encode() for i in range(400) if BYTE_LEVEL.bytes_of(i) == bytes([byte])]
     assert pieces_of(BYTE_LEVEL, ids) == ["", "é", "!", ""]
 
 
 def test_half_a_character_at_the_end_is_shown_as_a_replacement():
-    (half,) = (i for i in range(400) if token_bytes(BYTE_LEVEL, i) == b"\xe4")
+    (half,) = (i for i in range(400) if BYTE_LEVEL.bytes_of(i) == b"\xe4")
     assert pieces_of(BYTE_LEVEL, [half]) == ["", "\ufffd"]
 
 

@@ -82,14 +82,15 @@ def test_a_damaged_file_is_named(tmp_path):
         Tokenizer.load(tmp_path)
 
 
-def test_a_tokenizer_without_our_specials_is_refused(tmp_path):
+def test_a_tokenizer_without_an_end_is_refused(tmp_path):
     TOKENIZER.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
     path = tmp_path / "tokenizer.json"
     spec = json.loads(path.read_text())
     spec["added_tokens"] = []
-    spec["model"]["vocab"].pop("<think>")
+    spec["model"]["vocab"].pop(SPECIAL_TOKENS[1])
     path.write_text(json.dumps(spec))
-    with pytest.raises(CheckpointError, match="lacks the special tokens"):
+    with pytest.raises(CheckpointError, match="names no token that ends a text"):
         Tokenizer.load(tmp_path)
 
 
