@@ -25,6 +25,19 @@ class YarnConfig:
     attention_factor: float | None = None  # size of cosine and sine; None: from the two mscales
     truncate: bool = True  # whether the ramp's ends are whole pairs
 
+    def __post_init__(self) -> None:
+        _require_factor(self.factor)
+        if not 0 < self.beta_slow < self.beta_fast:
+            raise ConfigError(
+                f"beta_slow = {self.beta_slow} and beta_fast = {self.beta_fast} count turns; set beta_slow "
+                "above 0 and beta_fast above beta_slow."
+            )
+        if self.mscale <= 0 or (self.mscale != 1.0 and not self.mscale_all_dim):
+            raise ConfigError(
+                f"mscale = {self.mscale} counts only above 0 and beside an mscale_all_dim; set "
+                "attention_factor to size the rotation by itself."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearRopeConfig:
@@ -32,18 +45,34 @@ class LinearRopeConfig:
 
     factor: float
 
+    def __post_init__(self) -> None:
+        _require_factor(self.factor)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3RopeConfig:
-    """The frequency rescaling of Llama 3.1 (arXiv:2407.21783 names only its base; rule: Meta's release)."""
+    """The frequency rescaling of Llama 3.1 (Meta's release; arXiv:2407.21783 names only the base)."""
 
     factor: float
     low_freq_factor: float
     high_freq_factor: float
     original_max_position_embeddings: int
 
+    def __post_init__(self) -> None:
+        _require_factor(self.factor)
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ConfigError(
+                f"high_freq_factor = {self.high_freq_factor} must be above low_freq_factor = "
+                f"{self.low_freq_factor}."
+            )
+
 
 RopeScaling = YarnConfig | LinearRopeConfig | Llama3RopeConfig
+
+
+def _require_factor(factor: float) -> None:
+    if factor <= 0:
+        raise ConfigError(f"the factor of a rope scaling is {factor}; set it above 0, usually above 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +176,16 @@ class ModelConfig:
             raise ConfigError(
                 f"model '{self.name}': num_attention_heads = {self.num_attention_heads} must be a multiple "
                 f"of num_key_value_heads = {self.gqa.num_key_value_heads}."
+            )
+        if self.rope_dim % 2 or self.rope_theta <= 1:
+            raise ConfigError(
+                f"model '{self.name}': rotation takes pairs and a base above 1, not a width of "
+                f"{self.rope_dim} and rope_theta = {self.rope_theta}."
+            )
+        if self.gqa and isinstance(self.rope_scaling, YarnConfig) and self.rope_scaling.mscale_all_dim:
+            raise ConfigError(
+                f"model '{self.name}': mscale_all_dim = {self.rope_scaling.mscale_all_dim} corrects the "
+                "softmax of latent attention; set it to 0 for grouped queries."
             )
 
     @property

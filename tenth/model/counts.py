@@ -4,9 +4,9 @@ Why: `tenth inspect`, the preflight check and the utilisation figures need these
 exists; a count that is derived layer by layer also shows where the parameters sit. Torch-free.
 In:  a ModelConfig.
 Out: a frozen `Counts`, and `Flops` at a context length.
-Conventions: the router's selection bias counts as parameters where it takes part (checkpoints store it). "Total" is the main
-model, without the MTP layers; "activated" is what one token touches, shared experts and whole embedding
-table included.
+Conventions: the router's selection bias counts as parameters where it takes part (checkpoints store it).
+"Total" is the main model, without the MTP layers; "activated" is what one token touches, shared experts and
+whole embedding table included.
 Not here: activations, optimizer states, seconds.
 """
 

@@ -19,6 +19,9 @@ from tenth.model.config import ModelConfig
 from tenth.model.norm import RMSNorm
 from tenth.model.rope import apply_rope, softmax_scale
 
+# The released inference code and transformers norm the latents with this, whatever rms_norm_eps says.
+LATENT_EPS = 1e-6
+
 # Shapes: B batch, T time, H heads, D hidden, N tokens of any sequences;
 # widths: q latent, kv latent, nope, rope, value
 
@@ -36,9 +39,9 @@ class LatentAttention(nn.Module):
         rows = self.q_rows + mla.kv_lora_rank + mla.qk_rope_head_dim
         self.qkv_a = nn.Linear(config.hidden_size, rows, bias=False)
         if mla.q_lora_rank is not None:
-            self.q_norm = RMSNorm(mla.q_lora_rank, config.rms_norm_eps)
+            self.q_norm = RMSNorm(mla.q_lora_rank, LATENT_EPS)
             self.q_b = nn.Linear(mla.q_lora_rank, self.heads * mla.qk_head_dim, bias=False)
-        self.kv_norm = RMSNorm(mla.kv_lora_rank, config.rms_norm_eps)
+        self.kv_norm = RMSNorm(mla.kv_lora_rank, LATENT_EPS)
         rows = self.heads * (mla.qk_nope_head_dim + mla.v_head_dim)
         self.kv_b = nn.Linear(mla.kv_lora_rank, rows, bias=False)
         self.o = nn.Linear(self.heads * mla.v_head_dim, config.hidden_size, bias=False)

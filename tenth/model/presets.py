@@ -5,17 +5,16 @@ once.
 In:  a name.
 Out: a ModelConfig. Torch-free.
 Sources: DeepSeek-V3 (arXiv:2412.19437) section 4.2 and the configuration files of deepseek-ai/DeepSeek-V3
-`inference/configs`; the `config.json` of Qwen2.5 (base models) and Llama 3. Deliberate departures:
+`inference/configs`; the `config.json` of Qwen2.5 (base models), Qwen3 and Llama 3. A deliberate departure:
 v3-236b and v3-16b have the shapes of DeepSeek-V2 and V2-Lite but V3's routing rule (V2 scored with a
-softmax), and the Llama presets stop at Llama 3's unscaled context of 8192, because its own frequency
-rescaling is not implemented.
+softmax).
 """
 
 import difflib
 from collections.abc import Mapping
 
 from tenth.base.errors import ConfigError
-from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.config import GqaConfig, Llama3RopeConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 
 
 def preset(name: str) -> ModelConfig:
@@ -63,8 +62,43 @@ def _qwen(
     )
 
 
+def _qwen3(
+    name: str,
+    *,
+    hidden: int,
+    layers: int,
+    heads: int,
+    inter: int,
+    kv_heads: int = 8,
+    moe: MoeConfig | None = None,
+    is_tied: bool = False,
+) -> ModelConfig:
+    return ModelConfig(
+        name=name,
+        vocab_size=151936,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=inter,
+        gqa=GqaConfig(num_key_value_heads=kv_heads, head_dim=128, qk_norm=True),
+        moe=moe,
+        max_position_embeddings=40960,
+        rope_theta=1e6,
+        initializer_range=0.02,
+        tie_word_embeddings=is_tied,
+    )
+
+
 def _llama(
-    name: str, *, hidden: int, layers: int, heads: int, inter: int, head_dim: int = 128, is_tied: bool = False
+    name: str,
+    *,
+    hidden: int,
+    layers: int,
+    heads: int,
+    inter: int,
+    head_dim: int = 128,
+    stretch: float = 8.0,
+    is_tied: bool = False,
 ) -> ModelConfig:
     return ModelConfig(
         name=name,
@@ -74,8 +108,14 @@ def _llama(
         num_attention_heads=heads,
         intermediate_size=inter,
         gqa=GqaConfig(num_key_value_heads=8, head_dim=head_dim),
-        max_position_embeddings=8192,
+        max_position_embeddings=131072,
         rope_theta=500000.0,
+        rope_scaling=Llama3RopeConfig(
+            factor=stretch,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=8192,
+        ),
         rms_norm_eps=1e-5,
         initializer_range=0.02,
         tie_word_embeddings=is_tied,
@@ -218,7 +258,35 @@ _ALL = (
     _qwen("qwen2.5-7b", hidden=3584, layers=28, heads=28, kv_heads=4, inter=18944, vocab=152064),
     _qwen("qwen2.5-14b", hidden=5120, layers=48, heads=40, kv_heads=8, inter=13824, vocab=152064, eps=1e-5),
     _qwen("qwen2.5-32b", hidden=5120, layers=64, heads=40, kv_heads=8, inter=27648, vocab=152064, eps=1e-5),
-    _llama("llama-3.2-1b", hidden=2048, layers=16, heads=32, inter=8192, head_dim=64, is_tied=True),
+    _qwen3("qwen3-0.6b", hidden=1024, layers=28, heads=16, inter=3072, is_tied=True),
+    _qwen3("qwen3-8b", hidden=4096, layers=36, heads=32, inter=12288),
+    _qwen3(
+        "qwen3-30b-a3b",
+        hidden=2048,
+        layers=48,
+        heads=32,
+        inter=6144,
+        kv_heads=4,
+        moe=MoeConfig(
+            n_routed_experts=128,
+            n_shared_experts=0,
+            num_experts_per_tok=8,
+            moe_intermediate_size=768,
+            scoring_func="softmax",
+            topk_method="greedy",
+            first_k_dense_replace=0,
+        ),
+    ),
+    _llama(
+        "llama-3.2-1b",
+        hidden=2048,
+        layers=16,
+        heads=32,
+        inter=8192,
+        head_dim=64,
+        stretch=32.0,
+        is_tied=True,
+    ),
     _llama("llama-3.1-8b", hidden=4096, layers=32, heads=32, inter=14336),
     _llama("llama-3.3-70b", hidden=8192, layers=80, heads=64, inter=28672),
     _DSV3_MINI,

@@ -132,8 +132,9 @@ _GQA = GqaConfig(num_key_value_heads=2, head_dim=4)
         {"gqa": _GQA, "tie_word_embeddings": True},
         {"gqa": GqaConfig(num_key_value_heads=1, head_dim=4, qkv_bias=True), "tie_word_embeddings": True},
         {"gqa": _GQA, "moe": _MOE},
+        {"gqa": dataclasses.replace(_GQA, qkv_bias=True, o_bias=True, qk_norm=True)},
     ],
-    ids=["mla-moe-mtp", "mla-plain-query", "mla-dense-mtp", "gqa-tied", "gqa-bias", "gqa-moe"],
+    ids=["mla-moe-mtp", "mla-plain-query", "mla-dense-mtp", "gqa-tied", "gqa-bias", "gqa-moe", "gqa-norms"],
 )
 def test_counts_equal_the_network_built_without_storage(choices):
     import torch

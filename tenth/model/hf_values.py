@@ -1,0 +1,46 @@
+"""One value of a parsed config.json, checked: present, of the right type, of a size that can be meant.
+
+Why: the file comes from anywhere, and a wrong number in it must end as a sentence that names the key, not as
+a network that cannot be allocated or computes something else.
+In:  the parsed JSON, a key.  Out: the value, or a ConfigError. Not here: what the keys mean (hf_config.py).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tenth.base.errors import ConfigError
+
+# Larger than any size of a network that was ever published; a damaged file holds larger ones.
+MOST = 1 << 31
+
+T = TypeVar("T", int, float, bool, str, dict)
+
+
+def read_value(
+    values: Mapping[str, Any],
+    key: str,
+    kind: type[T],
+    default: Any = None,
+    *,
+    least: int = 1,
+    most: int = MOST,
+) -> T:
+    """values[key] as `kind`; `default` None: the key must be there. Numbers lie between `least` and `most`,
+    floats only between 0 and `most`."""
+    value = values.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise ConfigError(f"config.json: '{key}' is missing; restore the file that came with the checkpoint.")
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) <= most else math.inf
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"config.json: {key} = {value!r} should be of type {kind.__name__}; mend the file.")
+    is_number = kind is int or kind is float
+    bottom = least if kind is int else 0
+    if is_number and not bottom <= value <= most:  # type: ignore[operator]
+        raise ConfigError(
+            f"config.json: {key} = {value!r} should lie between {bottom} and {most}; mend the file."
+        )
+    return value
