@@ -7,7 +7,8 @@ Out: Markdown with YAML front matter.
 Not here: measuring anything; where the card is stored (model_dir.py).
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _TAGS = ("tenth", "text-generation")
@@ -28,4 +29,34 @@ class ModelCard:
 
     def to_markdown(self) -> str:
         """The text of README.md."""
-        raise NotImplementedError
+        parts = [self._front_matter(), f"# {self.name}"]
+        if self.stages:
+            parts.append("\n".join(["## Lineage", "", *_numbered(self.stages)]))
+        if self.datasets:
+            parts.append("\n".join(["## Data", "", *(f"- {_line(each)}" for each in self.datasets)]))
+        if self.cost:
+            parts.append(f"## Cost\n\n{_line(self.cost)}")
+        if self.scores:
+            rows = [f"| {_line(what)} | {score:.3f} |" for what, score in self.scores.items()]
+            parts.append("\n".join(["## Scores", "", "| measured | score |", "|---|---|", *rows]))
+        if self.command:
+            parts.append(f"## Command\n\n```\n{_line(self.command)}\n```")
+        return "\n\n".join(parts) + "\n"
+
+    def _front_matter(self) -> str:
+        """YAML; its strings are written as JSON's, which YAML reads."""
+        lines = ["---"]
+        for key, value in (("license", self.licence), ("base_model", self.base_model)):
+            if value:
+                lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
+        lines += ["library_name: transformers", "tags:", *(f"- {tag}" for tag in _TAGS), "---"]
+        return "\n".join(lines)
+
+
+def _numbered(sentences: Sequence[str]) -> list[str]:
+    return [f"{number}. {_line(each)}" for number, each in enumerate(sentences, start=1)]
+
+
+def _line(text: str) -> str:
+    """Without line breaks, which would end a list or a table."""
+    return " ".join(text.split())

@@ -1,47 +1,48 @@
-"""A model as a directory: `config.json`, `model.safetensors`, and the tokenizer that belongs to it.
+"""A model as a directory that everyone's tools load; and a Transformer from any checkpoint that is known.
 
-Why: what a stage hands to the next one, to the sampler and to a person who wants to talk to it, is weights
-with everything needed to use them, whole or not there.
-In:  a Transformer, and whoever writes the tokenizer's file.
-Out: the directory; and back, a Transformer whose matrices are in the dtype that was asked for. A quantised
-model comes back quantised: config.json says so under `tenth`, and its tensors are codes and scales.
-Tensor names are our own parameter names; other tools' names come with a converter. Not here: optimizer state.
+Why: what a stage hands to the next one, to the sampler, to a person and to other tools is weights with all
+that is needed to use them, whole or not there.
+In:  a Transformer with its tokenizer, template and card; or the path of a checkpoint of any format.
+Out: a Hugging Face directory: config.json, generation_config.json, safetensors files, tokenizer, template,
+README.md; or a Transformer whose matrices are in the dtype that was asked for.
+A quantised model keeps our own names: its tensors are codes and scales that no other tool reads, which its
+config.json says. It comes back quantised.
+Not here: names (names.py), formats (opened.py), optimizer state (training_state.py).
 """
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tenth.base.errors import CheckpointError, ConfigError, DataError
-from tenth.base.files import read_json, write_json
+from tenth.base.errors import CheckpointError, ConfigError
+from tenth.base.files import write_json
+from tenth.checkpoint.block_fp8 import SCALE, is_fp8_weight, quantise_blocks
 from tenth.checkpoint.model_card import ModelCard
-from tenth.checkpoint.tensor_file import read_tensors, require_finite, require_fit, write_tensors
-from tenth.checkpoint.whole_dir import readable, whole_directory
-from tenth.model.config import (
-    GqaConfig,
-    LinearRopeConfig,
-    Llama3RopeConfig,
-    MlaConfig,
-    ModelConfig,
-    MoeConfig,
-    RopeScaling,
-    YarnConfig,
+from tenth.checkpoint.names import fill_model, to_hf_tensors
+from tenth.checkpoint.names import require_fit as require_hf_fit
+from tenth.checkpoint.opened import (
+    CONFIG,
+    OWN_METHOD,
+    open_checkpoint,
+    quantisation_values,
+    read_config,
 )
-from tenth.model.hf_config import from_hf, to_hf
+from tenth.checkpoint.safetensors_dir import SafetensorsDir
+from tenth.checkpoint.sharded_writer import HfWriter
+from tenth.checkpoint.tensor_file import require_finite, require_fit
+from tenth.checkpoint.whole_dir import readable, whole_directory
+from tenth.model.config import ModelConfig
+from tenth.model.hf_config import from_hf, is_rope_interleaved, to_hf
 from tenth.model.quantize import Quantisation, quantisation_of, with_empty_matrices
 from tenth.model.transformer import Transformer
 from tenth.tokenizer.chat import Template
 from tenth.tokenizer.tokenizer import Tokenizer
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_REMEDY = "restore the directory, or make it again with `tenth run`."
-_PARTS = {"mla": MlaConfig, "gqa": GqaConfig, "moe": MoeConfig}
-_SCALING_BY_KEY = {"beta_fast": YarnConfig, "low_freq_factor": Llama3RopeConfig}
+GENERATION, CARD = "generation_config.json", "README.md"
 
 
 def save_model(
@@ -58,58 +59,120 @@ def save_model(
     """Write `directory`, replacing a model that is there.
 
     `weights`: float32 masters to store in place of the model's own rounded parameters, by the same names.
+    `fp8`: store projections as DeepSeek publishes them. `keep_mtp` False: leave the draft modules out.
     """
     own = model.state_dict()
     tensors = {**own, **(weights or {})}
     require_fit(tensors, own, source=directory)
     require_finite(tensors, source=directory)
+    quantisation = quantisation_of(model)
+    if quantisation and (fp8 or not keep_mtp):
+        raise ConfigError(
+            f"{directory}: a model of int8 or int4 codes is stored as it is; save the original."
+        )
+    config = model.config if keep_mtp else _without_mtp(model.config)
+    values = to_hf(
+        config,
+        dtype="bfloat16" if fp8 else str(_stored_as(tensors)).removeprefix("torch."),
+        is_fp8=fp8,
+        bos_token_id=tokenizer.bos_id if tokenizer else None,
+        eos_token_id=_ends(tokenizer),
+    )
+    stored: Iterator[tuple[str, Tensor]] = to_hf_tensors(tensors, config, keep_mtp=keep_mtp)
+    if quantisation:
+        stored = iter(tensors.items())
+        values["tenth"]["quantisation"] = dataclasses.asdict(quantisation)
+        values["quantization_config"] = {"quant_method": OWN_METHOD}  # no other tool takes codes for weights
+    elif fp8:
+        stored = _in_fp8(stored)
     with whole_directory(directory) as partial:
-        content_hash = write_tensors(partial / WEIGHTS, tensors)
-        values = to_hf(model.config, dtype=str(_stored_as(tensors)).removeprefix("torch."))
-        # The exact configuration stands beside the usual keys: those cannot say everything that ours can.
-        values["tenth"] |= {"config": dataclasses.asdict(model.config), "weights_hash": content_hash}
-        quantisation = quantisation_of(model)
-        if quantisation is not None:
-            values["tenth"]["quantisation"] = dataclasses.asdict(quantisation)
+        writer = HfWriter(partial)
+        for name, tensor in stored:
+            writer.add(name, tensor)
+        writer.finish()
         write_json(partial / CONFIG, values)
-        if tokenizer is not None:
-            tokenizer.save(partial)
+        _write_companions(partial, tokenizer=tokenizer, template=template, card=card)
 
 
-def load_model(directory: Path, *, dtype: torch.dtype) -> Transformer:
+def load_model(path: Path, *, dtype: torch.dtype) -> Transformer:
     """The model, its matrices in `dtype`, norms and routers in float32."""
-    described = _read_description(directory)
-    path = readable(directory) / WEIGHTS
-    tensors = read_tensors(path, content_hash=described.content_hash, remedy=_REMEDY)
-    model = Transformer(described.config)
-    if described.quantisation is not None:
-        with_empty_matrices(model, described.quantisation)
-    own = model.state_dict()
-    require_fit(tensors, own, source=path)
-    require_finite(tensors, source=path)
-    _require_codes(tensors, own, source=path)
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])
-    return model.to_compute_dtype(dtype)
+    if readable(path).is_dir() and (quantisation := load_quantisation(path)):
+        return _load_quantised(path, quantisation, dtype=dtype)
+    checkpoint = open_checkpoint(path, is_checked=True)
+    config = checkpoint.config if checkpoint.has_mtp else _without_mtp(checkpoint.config)
+    require_hf_fit(checkpoint.source.infos(), config, mtp=True, origin=path)
+    model = _empty_model(config, None, dtype=dtype)
+    is_interleaved = is_rope_interleaved(checkpoint.config_values)
+    fill_model(model, checkpoint.source, is_interleaved=is_interleaved, origin=path)
+    return model
 
 
-def load_config(directory: Path) -> ModelConfig:
+def load_config(path: Path) -> ModelConfig:
     """The configuration alone."""
-    return _read_description(directory).config
+    return from_hf(read_config(path)) if readable(path).is_dir() else open_checkpoint(path).config
 
 
 def load_quantisation(directory: Path) -> Quantisation | None:
-    """How the matrices are stored; None where they are plain numbers."""
-    return _read_description(directory).quantisation
+    """How the matrices of our own directory are stored; None where they are plain numbers."""
+    values = quantisation_values(read_config(directory))
+    try:
+        return None if values is None else Quantisation(**values)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(
+            f"{directory / CONFIG}: the key tenth.quantisation does not fit ({error}); quantise the original "
+            "again."
+        ) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Description:
-    """What config.json says."""
+def _without_mtp(config: ModelConfig) -> ModelConfig:
+    return dataclasses.replace(config, num_nextn_predict_layers=0)
 
-    config: ModelConfig
-    content_hash: str | None = None  # of the weights, where this program wrote them
-    quantisation: Quantisation | None = None
+
+def _empty_model(
+    config: ModelConfig, quantisation: Quantisation | None, *, dtype: torch.dtype
+) -> Transformer:
+    """A network whose parameters are memory that nobody has written: drawing random ones would be in vain."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    if quantisation is not None:
+        with_empty_matrices(model, quantisation)
+    model.to_compute_dtype(dtype).to_empty(device="cpu")
+    # What no checkpoint holds, taken from the smallest network with the same positions.
+    small = dataclasses.replace(
+        config, vocab_size=1, hidden_size=1, num_hidden_layers=0, num_nextn_predict_layers=0
+    )
+    tables = Transformer(small)
+    model.cos, model.sin = tables.cos, tables.sin
+    return model
+
+
+@torch.no_grad()
+def _load_quantised(directory: Path, quantisation: Quantisation, *, dtype: torch.dtype) -> Transformer:
+    model = _empty_model(load_config(directory), quantisation, dtype=dtype)
+    source, own = SafetensorsDir(readable(directory), is_checked=True), model.state_dict()
+    infos = source.infos()
+    require_fit(infos, own, source=directory)
+    for name, tensor in own.items():
+        if not tensor.is_floating_point() and infos[name].dtype != tensor.dtype:
+            raise CheckpointError(  # codes of another type would turn into other numbers
+                f"{directory}: '{name}' holds {infos[name].dtype} and its quantisation asks for "
+                f"{tensor.dtype}; quantise the original again."
+            )
+        tensor.copy_(source.read(name))
+        require_finite({name: tensor}, source=directory)
+    return model
+
+
+def _in_fp8(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """As DeepSeek publishes its models: projections in FP8 with scales, the selection bias whole, all else
+    in bfloat16."""
+    for name, tensor in tensors:
+        if is_fp8_weight(name):
+            codes, scales = quantise_blocks(tensor)
+            yield from ((name, codes), (name + SCALE, scales))
+        else:
+            is_whole = name.endswith("e_score_correction_bias")
+            yield name, tensor.float() if is_whole else tensor.bfloat16()
 
 
 def _stored_as(tensors: Mapping[str, Tensor]) -> torch.dtype:
@@ -117,59 +180,23 @@ def _stored_as(tensors: Mapping[str, Tensor]) -> torch.dtype:
     return tensors["embed.weight" if "embed.weight" in tensors else "norm.weight"].dtype
 
 
-def _read_description(directory: Path) -> _Description:
-    path = readable(directory) / CONFIG
-    if not path.is_file():
-        raise CheckpointError(f"{directory} is no model directory (no {CONFIG} in it); name another one.")
-    try:
-        values = read_json(path)
-    except DataError as error:
-        raise CheckpointError(f"{path} is damaged: it is not valid JSON; {_REMEDY}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object; {_REMEDY}")
-    own = values.get("tenth")
-    if not isinstance(own, dict) or "config" not in own:
-        return _Description(config=from_hf(values))
-    return _Description(
-        config=_config_from(own["config"], path=path),
-        content_hash=own.get("weights_hash"),
-        quantisation=_quantisation_from(own.get("quantisation"), path=path),
-    )
+def _ends(tokenizer: Tokenizer | None) -> int | list[int] | None:
+    if tokenizer is None:
+        return None
+    return tokenizer.eos_id if len(tokenizer.eos_ids) == 1 else list(tokenizer.eos_ids)
 
 
-def _quantisation_from(values: Any, *, path: Path) -> Quantisation | None:
-    try:
-        return None if values is None else Quantisation(**values)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: the key tenth.quantisation does not fit ({error}); {_REMEDY}"
-        ) from error
-
-
-def _require_codes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: Path) -> None:
-    """Floats are cast to what the model computes in; codes of another type would turn into other numbers."""
-    for name, tensor in expected.items():
-        if not tensor.is_floating_point() and found[name].dtype != tensor.dtype:
-            raise CheckpointError(
-                f"{source}: '{name}' holds {found[name].dtype} and its quantisation asks for {tensor.dtype}; "
-                "quantise the original again."
-            )
-
-
-def _config_from(values: Mapping[str, Any], *, path: Path) -> ModelConfig:
-    try:
-        parts = {key: part(**values[key]) for key, part in _PARTS.items() if values.get(key) is not None}
-        # Before there were other kinds of scaling the key was called "yarn".
-        scaling = values.get("rope_scaling", values.get("yarn"))
-        rest = {key: value for key, value in values.items() if key != "yarn"}
-        return ModelConfig(**{**rest, **parts, "rope_scaling": scaling and _scaling_from(scaling)})
-    except (
-        AttributeError,
-        TypeError,
-    ) as error:  # a key too many or too few, a number where a section should be
-        raise CheckpointError(f"{path}: the key tenth.config does not fit ({error}); {_REMEDY}") from error
-
-
-def _scaling_from(values: Mapping[str, Any]) -> RopeScaling:
-    kinds = [kind for key, kind in _SCALING_BY_KEY.items() if key in values]
-    return (kinds[0] if kinds else LinearRopeConfig)(**values)
+def _write_companions(
+    directory: Path, *, tokenizer: Tokenizer | None, template: Template | None, card: ModelCard | None
+) -> None:
+    """Everything that is no weight."""
+    if tokenizer is not None:
+        tokenizer.save(directory)
+        ids: dict[str, Any] = {
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": _ends(tokenizer),
+            "pad_token_id": tokenizer.pad_id,
+        }
+        write_json(directory / GENERATION, {key: value for key, value in ids.items() if value is not None})
+    if card is not None:
+        (directory / CARD).write_text(card.to_markdown(), encoding="utf-8")

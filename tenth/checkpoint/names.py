@@ -1,18 +1,17 @@
 """Our parameters and the tensors of a Hugging Face checkpoint: one plan, followed in both directions.
 
-Why: we keep what is multiplied together in one matrix (queries, keys and values; gate and up; all experts) and
-rotate half-split; Hugging Face keeps a tensor for each, and DeepSeek's rotated rows are interleaved
-(model/rope.py). Every foreign format is read and written through the plan that follows from a `ModelConfig`,
-so the families differ only in which tensors their configuration calls for.
+Why: what is multiplied together lies in one matrix here (queries, keys and values; gate and up; all experts)
+and rotation is half-split; Hugging Face keeps a tensor for each, and DeepSeek's rotated rows are interleaved
+(model/rope.py). Every foreign format is read and written through the plan that follows from a `ModelConfig`:
+families differ only in which tensors their configuration calls for.
 In:  a configuration and tensors under Hugging Face names, or our state dict.
 Out: our parameters filled, or tensors under Hugging Face names, one at a time.
-Both layouts of experts are read: a tensor for each expert, and transformers' fused `experts.gate_up_proj`, which
-is laid out as ours; one tensor for each is written. The MTP module k is the layer after the last, as DeepSeek
-numbers it, with copies of the embedding and the head that are written and not needed.
+Both layouts of experts are read: a tensor for each expert, and transformers' fused `experts.gate_up_proj`,
+which is laid out as ours; a tensor for each is written. The MTP module k is the layer after the last, as
+DeepSeek numbers it, with copies of the embedding and the head that are written and not needed.
 Not here: files (safetensors_dir.py, sharded_writer.py), FP8 (block_fp8.py), config.json (model/hf_config.py).
 """
 
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ import torch
 from torch import Tensor
 
 from tenth.base.errors import CheckpointError
+from tenth.checkpoint.safetensors_dir import shown
+from tenth.checkpoint.tensor_file import is_finite
 from tenth.checkpoint.tensor_source import TensorInfo, TensorSource
 from tenth.model.config import ModelConfig, MoeConfig
 from tenth.model.rope import half_to_interleaved, interleaved_to_half
@@ -90,7 +91,7 @@ def compare_names(infos: Mapping[str, TensorInfo], config: ModelConfig, *, mtp: 
     """What is missing, what nobody asked for, and what has another shape."""
     expected: dict[str, tuple[int, ...]] = {}
     for entry in plan(config, mtp=mtp):
-        if entry.fused in infos:
+        if entry.fused is not None and entry.fused in infos:
             expected[entry.fused] = entry.fused_shape
         else:
             expected |= {piece.name: piece.shape for piece in entry.pieces}
@@ -112,6 +113,7 @@ def compare_names(infos: Mapping[str, TensorInfo], config: ModelConfig, *, mtp: 
 
 def require_fit(infos: Mapping[str, TensorInfo], config: ModelConfig, *, mtp: bool, origin: Path) -> None:
     """Refuse a checkpoint whose tensors are not the network's."""
+    _require_plausible(infos, config, origin=origin)
     fit = compare_names(infos, config, mtp=mtp)
     for found, problem in (
         (fit.missing, "tensors are missing"),
@@ -120,23 +122,47 @@ def require_fit(infos: Mapping[str, TensorInfo], config: ModelConfig, *, mtp: bo
     ):
         if found:
             raise CheckpointError(
-                f"{origin}: {len(found)} {problem} (first: {', '.join(found[:3])}); config.json and weights do "
-                "not belong together, or a part of the download is missing."
+                f"{origin}: {len(found)} {problem} (first: {', '.join(map(shown, found[:3]))}); config.json "
+                "and weights do not belong together, or a part of the download is missing."
             )
+
+
+class OwnNames:
+    """A `TensorSource` over tensors under our own names, as tenth 0.2 stored them."""
+
+    def __init__(self, source: TensorSource, config: ModelConfig, *, origin: Path) -> None:
+        self._source, stored = source, source.infos()
+        self._pieces = {piece.name: (entry.name, piece) for entry in plan(config) for piece in entry.pieces}
+        missing = [name for name, _ in self._pieces.values() if name not in stored]
+        if missing:
+            raise CheckpointError(f"{origin}: {shown(missing[0])} is missing; restore the directory.")
+        self._infos = {
+            name: TensorInfo(dtype=stored[ours].dtype, shape=piece.shape)
+            for name, (ours, piece) in self._pieces.items()
+        }
+
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Under Hugging Face names."""
+        return self._infos
+
+    def read(self, name: str) -> Tensor:
+        """The rows of our parameter that it is."""
+        ours, piece = self._pieces[name]
+        return _outward(self._source.read(ours), piece)
 
 
 @torch.no_grad()
 def fill_model(model: Transformer, source: TensorSource, *, is_interleaved: bool, origin: Path) -> None:
     """Fill the network tensor by tensor, so that no more than one of them is held beside it.
 
-    `is_interleaved`: how the rotated rows of latent attention are ordered (config.json's rope_interleave).
+    The source has been found to fit (`require_fit`). `is_interleaved`: how the rotated rows of latent
+    attention are ordered in it.
     """
     infos = source.infos()
-    require_fit(infos, model.config, mtp=True, origin=origin)
     own = model.state_dict()
     for entry in plan(model.config):
         target = own[entry.name]
-        if entry.fused in infos:
+        if entry.fused is not None and entry.fused in infos:
             _copy(target, source.read(entry.fused), name=entry.fused, origin=origin)
             continue
         if not entry.pieces:
@@ -154,13 +180,22 @@ def to_hf_tensors(
     """Our tensors under Hugging Face names; views where nothing has to be moved."""
     for entry in plan(config, mtp=keep_mtp):
         for piece in entry.pieces:
-            tensor = _part(state[entry.name], piece)
-            if piece.rope:
-                tensor = half_to_interleaved(tensor, piece.rope[0], head_dim=piece.rope[1])
-            yield piece.name, tensor
+            yield piece.name, _outward(state[entry.name], piece)
     for name in _mtp_copies(config) if keep_mtp else ():
         is_head = name.endswith("head.weight") and not config.tie_word_embeddings
         yield name, state["head.weight" if is_head else "embed.weight"]
+
+
+def _require_plausible(infos: Mapping[str, TensorInfo], config: ModelConfig, *, origin: Path) -> None:
+    """A plan for a billion layers would take a day to compare."""
+    largest = max((info.shape[0] for info in infos.values() if info.shape), default=0)
+    experts = config.moe.n_routed_experts if config.moe else 0
+    layers = config.num_hidden_layers + config.num_nextn_predict_layers
+    if layers > len(infos) or experts > largest:
+        raise CheckpointError(
+            f"{origin}: config.json tells of {layers:,} layers and {experts:,} experts in each, which "
+            f"{len(infos):,} tensors cannot hold; restore config.json."
+        )
 
 
 def _copy(target: Tensor, tensor: Tensor, *, name: str, origin: Path) -> None:
@@ -170,10 +205,16 @@ def _copy(target: Tensor, tensor: Tensor, *, name: str, origin: Path) -> None:
             "checkpoint's bfloat16 or FP8 weights."
         )
     target.copy_(tensor)
-    if not all(math.isfinite(end) for end in target.aminmax()):  # both are NaN where one number is
+    if not is_finite(target):
         raise CheckpointError(
-            f"{origin}: '{name}' holds NaN or infinite numbers; restore the file, or use an earlier checkpoint."
+            f"{origin}: '{name}' holds NaN or infinite numbers; restore the file, or use an earlier one."
         )
+
+
+def _outward(ours: Tensor, piece: Piece) -> Tensor:
+    """The Hugging Face tensor that is part of ours."""
+    part = _part(ours, piece)
+    return part if piece.rope is None else half_to_interleaved(part, piece.rope[0], head_dim=piece.rope[1])
 
 
 def _part(ours: Tensor, piece: Piece) -> Tensor:

@@ -16,8 +16,10 @@ from pathlib import Path
 import torch
 
 from tenth.base.errors import CheckpointError
-from tenth.checkpoint.model_dir import CONFIG, WEIGHTS, load_model, load_quantisation, save_model
-from tenth.checkpoint.whole_dir import readable
+from tenth.checkpoint.model_dir import load_model, load_quantisation, save_model
+from tenth.checkpoint.opened import CONFIG
+from tenth.checkpoint.safetensors_dir import INDEX
+from tenth.checkpoint.whole_dir import readable, whole_directory
 from tenth.model.divergence import Divergence, compare, predict
 from tenth.model.quantize import HEAD_BITS, quantize_model
 from tenth.model.transformer import Transformer
@@ -59,8 +61,9 @@ def quantize_directory(
     weights = sum(tensor.numel() for tensor in model.state_dict().values())
     original = None if ids is None else predict(model, ids)
     quantize_model(model, bits, head_bits=head_bits, on_progress=on_progress).to_compute_dtype(torch.bfloat16)
-    save_model(target, model)
-    _copy_companions(source, target)
+    with whole_directory(target) as partial:
+        save_model(partial, model)
+        _copy_companions(source, partial)
     return QuantizedDirectory(
         bytes_before=_size(readable(source)),
         bytes_after=_size(target),
@@ -74,7 +77,7 @@ def quantize_directory(
 def _copy_companions(source: Path, target: Path) -> None:
     """The tokenizer, and whatever else lies beside the weights."""
     for path in sorted(readable(source).iterdir()):
-        is_replaced = path.name == CONFIG or path.name.startswith(WEIGHTS) or path.suffix == ".safetensors"
+        is_replaced = path.name in (CONFIG, INDEX) or path.suffix == ".safetensors"
         if path.is_file() and not is_replaced:
             shutil.copy2(path, target / path.name)
 

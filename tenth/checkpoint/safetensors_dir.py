@@ -131,7 +131,7 @@ def _open_shards(directory: Path, single: str) -> list[_Shard]:
         return [_open_shard(directory / single, directory)]
     if not (directory / INDEX).exists():
         raise CheckpointError(
-            f"{directory} holds no weights: neither {SINGLE} nor {INDEX} is there; finish the download, or "
+            f"{directory} holds no weights: neither {single} nor {INDEX} is there; finish the download, or "
             "name another directory."
         )
     by_file = _read_index(directory / INDEX)

@@ -8,15 +8,16 @@ Not here: which tensors, and where the hash is kept (training_state.py, model_di
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from tenth.base.errors import CheckpointError
+from tenth.checkpoint.tensor_source import TensorInfo
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -44,7 +45,9 @@ def read_tensors(path: Path, *, content_hash: str | None, remedy: str) -> dict[s
     return {name: tensor.clone() for name, tensor in loaded.items()}
 
 
-def require_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: Path) -> None:
+def require_fit(
+    found: Mapping[str, Tensor | TensorInfo], expected: Mapping[str, Tensor], *, source: Path
+) -> None:
     """Refuse tensors whose names or shapes are not the expected ones."""
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unknown:
@@ -63,11 +66,18 @@ def require_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
 def require_finite(tensors: Mapping[str, Tensor], *, source: Path) -> None:
     """Refuse NaN and infinity: a network with one of them answers nothing but NaN."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise CheckpointError(
                 f"{source}: '{name}' holds NaN or infinite numbers; use an earlier checkpoint, and lower the "
                 "learning rate if training made them."
             )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite; a whole number never is."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(math.isfinite(end) for end in tensor.aminmax())  # both are NaN where one number is
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

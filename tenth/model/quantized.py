@@ -66,7 +66,8 @@ class QuantizedMatrix(nn.Module):
         """`.to(dtype)` changes what is computed in; the stored numbers only ever move."""
         scales = self.scales
         super()._apply(fn, recurse)
-        self.scales = scales.to(self.scales.device)
+        device = self.scales.device
+        self.scales = torch.empty_like(scales, device=device) if scales.is_meta else scales.to(device)
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
         return self
 

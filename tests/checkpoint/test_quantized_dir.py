@@ -52,13 +52,10 @@ def original(tmp_path: Path) -> Path:
 
 
 def rewrite(directory: Path, **changed: torch.Tensor) -> None:
-    """As another tool would: other weights, and no hash of ours."""
+    """As another tool would: other weights, and no checksums of ours."""
     tensors = safetensors.torch.load_file(directory / "model.safetensors")
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     safetensors.torch.save_file({**tensors, **changed}, directory / "model.safetensors")
-    values = json.loads((directory / "config.json").read_text())
-    del values["tenth"]["weights_hash"]
-    (directory / "config.json").write_text(json.dumps(values))
 
 
 # a quantised model as a directory
@@ -99,6 +96,21 @@ def test_config_json_says_how_the_matrices_are_stored(tmp_path):
         "head_bits": 8,
         "group": 32,
     }
+
+
+def test_config_json_names_a_method_that_no_other_tool_has(tmp_path):
+    save_model(tmp_path, quantize_model(model_of(TIED), 4))
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["quantization_config"] == {"quant_method": "tenth"}
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    save_model(tmp_path, quantize_model(model_of(TIED), 4))
+    data = bytearray((tmp_path / "model.safetensors").read_bytes())
+    data[-3] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        load_model(tmp_path, dtype=torch.float32)
 
 
 def test_a_plain_model_says_nothing_about_it(original):
@@ -155,8 +167,10 @@ def test_the_new_directory_holds_the_quantised_model_and_everything_else(origina
     )
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == [
         "config.json",
+        "generation_config.json",
         "model.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
 
 
