@@ -48,7 +48,7 @@ class _Attention(ctypes.Structure):
         *((name, _pointer) for name in ("up_key", "up_value", "q_norm", "kv_norm")),
         *((name, _int) for name in ("heads", "kv_heads", "nope", "rope", "value", "latent", "q_rows")),
         ("scale", _float),
-        ("padding", _float),
+        ("norm_eps", _float),
     )
 
 
@@ -63,6 +63,8 @@ class _Experts(ctypes.Structure):
         ("experts", _pointer),
         ("shared", _FeedForward),
         *((name, _int) for name in ("count", "chosen", "groups", "kept_groups", "normalised")),
+        ("is_softmax", _int),
+        ("is_biased", _int),
         ("scaling", _float),
         ("padding", _float),
     )
@@ -236,6 +238,9 @@ class NativeNetwork:
         return _Attention(
             in_=self._matrix(attention.qkv),
             out=self._matrix(attention.o),
+            q_norm=self._floats(attention.q_norm.weight) if attention.has_qk_norm else None,
+            kv_norm=self._floats(attention.k_norm.weight) if attention.has_qk_norm else None,
+            norm_eps=attention.q_norm.eps if attention.has_qk_norm else 0.0,
             heads=attention.heads,
             kv_heads=attention.kv_heads,
             rope=attention.head_dim,
@@ -256,6 +261,7 @@ class NativeNetwork:
             up_value=self._address((_Matrix * heads)(*(self._packed(each) for each in value))),
             q_norm=self._floats(cast(RMSNorm, attention.q_norm).weight) if has_query_latent else None,
             kv_norm=self._floats(attention.kv_norm.weight),
+            norm_eps=attention.kv_norm.eps,
             heads=heads,
             nope=mla.qk_nope_head_dim,
             rope=mla.qk_rope_head_dim,
@@ -282,6 +288,8 @@ class NativeNetwork:
             groups=config.n_group,
             kept_groups=config.topk_group,
             normalised=int(config.norm_topk_prob),
+            is_softmax=int(config.scoring_func == "softmax"),
+            is_biased=int(config.topk_method == "noaux_tc"),
             scaling=config.routed_scaling_factor,
         )
 

@@ -95,6 +95,7 @@ template <class P> struct Pass {
             const float *cos = net.cos + batch.positions[r] * net.rope_half, *sin = net.sin + batch.positions[r] * net.rope_half;
             for (int64_t h = 0; h < a.heads; ++h) {
                 float* q = query + r * query_stride + h * head;
+                if (!a.is_latent() && a.q_norm) rms_norm(q, a.q_norm, head, a.norm_eps, q);
                 rotate(q + a.nope, a.rope / 2, cos, sin);
                 if (a.is_latent()) prepare_row(a.up_key[h], q, rows + r * a.heads * row_bytes(a.up_key[0]) + h * row_bytes(a.up_key[0]));
             }
@@ -143,17 +144,18 @@ template <class P> struct Pass {
         if (!a.is_latent()) {
             float *k = row + a.heads * a.rope, *v = k + a.kv_heads * a.rope;
             for (int64_t g = 0; g < a.kv_heads; ++g) {
+                if (a.kv_norm) rms_norm(k + g * a.rope, a.kv_norm, a.rope, a.norm_eps, k + g * a.rope);
                 rotate(k + g * a.rope, a.rope / 2, cos, sin);
                 paged.store_head(block, slot, g, k + g * a.rope, v + g * a.value, r + 1 == batch.starts[sequence + 1]);
             }
             return;
         }
         float* latent = row + a.q_rows;
-        rms_norm(latent, a.kv_norm, a.latent, net.eps, latent);
+        rms_norm(latent, a.kv_norm, a.latent, a.norm_eps, latent);
         rotate(latent + a.latent, a.rope / 2, cos, sin);
         paged.store_latent(block, slot, latent);
         if (a.q_up.data) {
-            rms_norm(row, a.q_norm, a.q_rows, net.eps, row);
+            rms_norm(row, a.q_norm, a.q_rows, a.norm_eps, row);
             prepare(layer_id, Q_UP, a.q_up, r, row, rows + r * row_bytes(a.q_up));
         }
     }

@@ -10,9 +10,9 @@ constexpr int64_t BLOCK = 64;                  // positions of one cache block
 struct Attention {
     Matrix in, q_up, out;                      // GQA: q, k, v rows; MLA: q or its latent, kv latent, rotary key. q_up: MLA's q_b
     const Matrix *up_key, *up_value;           // MLA, one per head: query -> latent, latent -> value
-    const float *q_norm, *kv_norm;             // MLA
+    const float *q_norm, *kv_norm;             // MLA: of the latents; GQA: of every query and every key head, or null
     int64_t heads, kv_heads, nope, rope, value, latent, q_rows;   // GQA: nope = latent = 0, rope = value = head width
-    float scale, padding;
+    float scale, norm_eps;
 
     bool is_latent() const { return latent > 0; }
     int64_t shared_heads() const { return is_latent() ? 1 : kv_heads; }    // heads that the cache holds
@@ -32,6 +32,8 @@ struct Experts {
     const FeedForward* experts;
     FeedForward shared;                        // data null: none
     int64_t count, chosen, groups, kept_groups, normalised;
+    int64_t is_softmax;                        // scores: softmax, else sigmoid
+    int64_t is_biased;                         // choice by biased scores, a group worth its best two; else plain, its best one
     float scaling, padding;
 };
 

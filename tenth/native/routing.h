@@ -1,14 +1,22 @@
-// Which experts each row visits, and in which order the experts take their rows (DeepSeek-V3, section 2.1.2).
+// Which experts each row visits, and in which order the experts take their rows (DeepSeek-V2 and V3, section 2.1.2).
 #pragma once
 #include "network.h"
 
-// scores (count, raw logits; become sigmoids), -> ids and weights (chosen), as model/router.py does.
-static inline void choose_experts(const Experts& e, float* scores, int32_t* ids, float* weights, float* biased) {
-    for (int64_t i = 0; i < e.count; ++i) {
-        scores[i] = 1.0f / (1.0f + std::exp(-scores[i]));
-        biased[i] = scores[i] + e.router_bias[i];
+static inline void score(const Experts& e, float* logits) {
+    if (!e.is_softmax) {
+        for (int64_t i = 0; i < e.count; ++i) logits[i] = 1.0f / (1.0f + std::exp(-logits[i]));
+        return;
     }
-    if (e.groups > 1) {                        // a group is worth the sum of its best two; the others are closed
+    float top = row_max(logits, e.count), sum = 0;
+    for (int64_t i = 0; i < e.count; ++i) sum += logits[i] = std::exp(logits[i] - top);
+    for (int64_t i = 0; i < e.count; ++i) logits[i] /= sum;
+}
+
+// scores (count, raw logits; become what they are called), -> ids and weights (chosen), as model/router.py does.
+static inline void choose_experts(const Experts& e, float* scores, int32_t* ids, float* weights, float* biased) {
+    score(e, scores);
+    for (int64_t i = 0; i < e.count; ++i) biased[i] = scores[i] + (e.is_biased ? e.router_bias[i] : 0.0f);
+    if (e.groups > 1) {                        // the worthiest groups stay open
         int64_t size = e.count / e.groups;
         std::vector<float> worth(e.groups);
         for (int64_t g = 0; g < e.groups; ++g) {
@@ -17,7 +25,7 @@ static inline void choose_experts(const Experts& e, float* scores, int32_t* ids,
                 if (biased[i] > first) { second = first; first = biased[i]; }
                 else if (biased[i] > second) second = biased[i];
             }
-            worth[g] = first + second;
+            worth[g] = e.is_biased ? first + second : first;
         }
         for (int64_t g = 0; g < e.groups; ++g) {
             int64_t better = 0;
