@@ -10,7 +10,7 @@ Not kept: WORD and CHAR models, pieces marked unused, blanks as suffixes; they a
 
 import base64
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -26,11 +26,16 @@ from tenth.tokenizer.vocabulary import (
     spec_of,
 )
 
-# Field numbers of sentencepiece_model.proto.
+# Field numbers of sentencepiece_model.proto, and how each field is written.
 _PIECE, _TRAINER, _NORMALIZER = 1, 2, 3
 _TEXT, _SCORE, _KIND = 1, 2, 3  # of a piece
 _MODEL_TYPE, _BOS_ID, _EOS_ID, _PAD_ID, _BLANK_IS_SUFFIX = 3, 41, 42, 43, 24  # of the trainer
 _CHARACTER_MAP, _HAS_PREFIX, _REMOVES_BLANKS = 2, 3, 4  # of the normalizer
+_NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_FILE_FIELDS = dict.fromkeys((_PIECE, _TRAINER, _NORMALIZER), _BYTES)
+_PIECE_FIELDS = {_TEXT: _BYTES, _SCORE: _FOUR_BYTES, _KIND: _NUMBER}
+_TRAINER_FIELDS = dict.fromkeys((_MODEL_TYPE, _BOS_ID, _EOS_ID, _PAD_ID, _BLANK_IS_SUFFIX), _NUMBER)
+_NORMALIZER_FIELDS = {_CHARACTER_MAP: _BYTES, _HAS_PREFIX: _NUMBER, _REMOVES_BLANKS: _NUMBER}
 _UNIGRAM, _BPE = 1, 2
 
 
@@ -90,11 +95,21 @@ def vocabulary_from_pieces(pieces: Sequence[Piece], rules: Rules) -> Vocabulary:
         if piece.kind in (Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED)
     ]
     build = _unigram_model if rules.is_unigram else _bpe_model
-    spec = spec_of(
-        build(pieces),
-        added_tokens=added,
-        **sentencepiece_parts(has_prefix=rules.has_prefix, cleanup=_cleanup(rules)),
-    )
+    has_whole_pieces = any(piece.kind is Kind.USER_DEFINED for piece in pieces)
+    # A normalizer sees every stretch between user-defined pieces, but only the text's first gets a prefix:
+    # the pre-tokenizer knows which that is. (It adds none where a text begins with a blank of its own.)
+    later = rules.has_prefix and has_whole_pieces
+    cleanup = _cleanup(rules, keeps_first_blank=later)
+    parts = sentencepiece_parts(has_prefix=rules.has_prefix, cleanup=cleanup)
+    if later:
+        parts["normalizer"] = {"type": "Sequence", "normalizers": cleanup}
+        parts["pre_tokenizer"] = {
+            "type": "Metaspace",
+            "replacement": "▁",
+            "prepend_scheme": "first",
+            "split": False,
+        }
+    spec = spec_of(build(pieces), added_tokens=added, **parts)
     ends = () if rules.eos_id is None else (rules.eos_id,)
     return Vocabulary(spec=spec, bos_id=rules.bos_id, eos_ids=ends, pad_id=rules.pad_id)
 
@@ -115,15 +130,15 @@ def _unigram_model(pieces: Sequence[Piece]) -> dict[str, Any]:
     return {"type": "Unigram", "unk_id": unknown, "vocab": vocab, "byte_fallback": has_bytes}
 
 
-def _cleanup(rules: Rules) -> list[dict[str, Any]]:
+def _cleanup(rules: Rules, *, keeps_first_blank: bool) -> list[dict[str, Any]]:
     """What happens to a text before its blanks are written as ▁."""
     steps: list[dict[str, Any]] = []
     if rules.character_map:
         encoded = base64.b64encode(rules.character_map).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": encoded})
     if rules.removes_blanks:
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
-        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        surplus = r"(?<= ) +| +\z" if keeps_first_blank else r"\A +| +\z| +(?= )"
+        steps.append({"type": "Replace", "pattern": {"Regex": surplus}, "content": ""})
     return steps
 
 
@@ -131,13 +146,13 @@ def _parse(data: bytes) -> tuple[list[Piece], Rules]:
     pieces: list[Piece] = []
     trainer: dict[int, Any] = {}
     normalizer: dict[int, Any] = {}
-    for field, value in _fields(data):
+    for field, value in _fields(data, _FILE_FIELDS):
         if field == _PIECE:
             pieces.append(_piece(value))
         elif field == _TRAINER:
-            trainer.update(_fields(value))
+            trainer.update(_fields(value, _TRAINER_FIELDS))
         elif field == _NORMALIZER:
-            normalizer.update(_fields(value))
+            normalizer.update(_fields(value, _NORMALIZER_FIELDS))
         if len(pieces) > MAX_TOKENS:
             raise ValueError(f"more than {MAX_TOKENS:,} pieces")
     model_type = trainer.get(_MODEL_TYPE, _UNIGRAM)
@@ -147,8 +162,8 @@ def _parse(data: bytes) -> tuple[list[Piece], Rules]:
         raise ValueError("two of its pieces are the same")
 
     def end(field: int, usual: int) -> int | None:
-        number = trainer.get(field, usual)
-        return number if isinstance(number, int) and number < len(pieces) else None  # -1: there is none
+        number: int = trainer.get(field, usual)
+        return number if number < len(pieces) else None  # -1: there is none
 
     return pieces, Rules(
         is_unigram=model_type == _UNIGRAM,
@@ -163,7 +178,7 @@ def _parse(data: bytes) -> tuple[list[Piece], Rules]:
 
 def _piece(data: bytes) -> Piece:
     text, score, kind = "", 0.0, int(Kind.NORMAL)
-    for field, value in _fields(data):
+    for field, value in _fields(data, _PIECE_FIELDS):
         if field == _TEXT:
             text = bytes(value).decode()
         elif field == _SCORE:
@@ -175,26 +190,28 @@ def _piece(data: bytes) -> Piece:
     return Piece(text, score, Kind(kind))
 
 
-def _fields(data: Any) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a message: an int, or the bytes of a number, text or message."""
+def _fields(data: Any, known: Mapping[int, int]) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each known field of a message: an int, or the bytes of a number, text or message."""
     data = memoryview(data)
     place = 0
     while place < len(data):
         key, place = _varint(data, place)
         field, wire = key >> 3, key & 7
-        if wire == 0:
+        if wire not in (_NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES) or known.get(field, wire) != wire:
+            raise ValueError(f"field {field} has the wire type {wire}")
+        value: Any
+        if wire == _NUMBER:
             value, place = _varint(data, place)
+        else:
+            size = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(wire, 0)
+            if wire == _BYTES:
+                size, place = _varint(data, place)
+            if size > len(data) - place:
+                raise ValueError(f"field {field} claims {size} bytes and {len(data) - place} are left")
+            value = data[place : place + size]
+            place += size
+        if field in known:
             yield field, value
-            continue
-        if wire not in (1, 2, 5):
-            raise ValueError(f"field {field} has the unknown wire type {wire}")
-        size = {1: 8, 5: 4}.get(wire, 0)
-        if wire == 2:
-            size, place = _varint(data, place)
-        if size > len(data) - place:
-            raise ValueError(f"field {field} claims {size} bytes and {len(data) - place} are left")
-        yield field, data[place : place + size]
-        place += size
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
