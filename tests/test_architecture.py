@@ -53,6 +53,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy": ("data/shards.py", "data/pretrain_stream.py"),
     "pydantic": ("base/config.py", "pipeline/recipe.py"),
     "tokenizers": ("tokenizer/",),
+    "jinja2": ("tokenizer/jinja_child.py",),
     "safetensors": ("checkpoint/tensor_file.py",),
     "math_verify": ("tasks/check_math.py",),
     "reasoning_gym": ("tasks/reasoning_gym.py",),

@@ -91,6 +91,8 @@ def test_a_past_turn_loses_its_thinking_and_its_loss_in_the_deepseek_template_on
 
 @given(conversations(), st.sampled_from(Template))
 def test_training_ids_extend_the_prompt_and_the_loss_falls_on_the_answer_and_its_end(messages, template):
+    if template is Template.PLAIN:
+        messages = [each for each in messages if each.role is Role.SYSTEM] + messages[-2:]
     prompt = render_prompt(TOKENIZER, messages[:-1], template=template)
     example = render_training(TOKENIZER, messages, template=template)
     assert list(example.ids[: len(prompt)]) == prompt
@@ -98,6 +100,26 @@ def test_training_ids_extend_the_prompt_and_the_loss_falls_on_the_answer_and_its
     assert set(example.loss_mask[len(prompt) :]) == {1}
     assert example.ids[-1] == TOKENIZER.eos_id
     assert TOKENIZER.decode(example.ids[len(prompt) :]) == messages[-1].content
+
+
+def test_the_plain_template_is_the_text_itself():
+    ids = render_prompt(TOKENIZER, [user("Once upon")], template=Template.PLAIN)
+    assert ids == [TOKENIZER.bos_id, *TOKENIZER.encode("Once upon")]
+    example = render_training(TOKENIZER, [user("Once"), assistant(" upon")], template=Template.PLAIN)
+    assert example.ids[len(ids := [TOKENIZER.bos_id, *TOKENIZER.encode("Once")]) :] == (
+        *TOKENIZER.encode(" upon"),
+        TOKENIZER.eos_id,
+    )
+    assert sum(example.loss_mask) == len(example.ids) - len(ids)
+
+
+def test_the_plain_template_has_one_turn():
+    with pytest.raises(DataError, match="has one question and one answer, and these are 3 messages"):
+        render_prompt(TOKENIZER, [user("a"), assistant("b"), user("c")], template=Template.PLAIN)
+    with pytest.raises(DataError, match="ask in a new one"):
+        extend(TOKENIZER, [0, 20], [21], "c", template=Template.PLAIN)
+    with pytest.raises(DataError, match="'plain' cannot be read backwards"):
+        parse_conversation(TOKENIZER, [0, 20], template=Template.PLAIN)
 
 
 @given(conversations(), st.sampled_from([Template.ZERO, Template.ZERO_SHORT]))
@@ -132,7 +154,7 @@ def test_no_assistant_text_can_change_the_speaker(answer):
     st.lists(st.integers(2, TOKENIZER.vocab_size - 1), max_size=8),
     st.booleans(),
     TEXTS,
-    st.sampled_from(Template),
+    st.sampled_from([each for each in Template if each is not Template.PLAIN]),
 )
 def test_a_conversation_that_goes_on_keeps_every_sampled_id(sampled, has_ended, question, template):
     prompt = render_prompt(TOKENIZER, [user("u")], template=template)
