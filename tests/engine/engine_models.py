@@ -9,7 +9,7 @@ from torch import Tensor
 from tenth.engine.block_pool import BLOCK
 from tenth.engine.runner import Batch
 from tenth.engine.torch_runner import TorchRunner
-from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.config import GqaConfig, Llama3RopeConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 from tenth.model.transformer import Transformer, initialise
 
 VOCABULARY, CONTEXT = 24, 72
@@ -54,13 +54,51 @@ CONFIGS = {
         DEEPSEEK, mla=dataclasses.replace(DEEPSEEK.mla, q_lora_rank=None), rope_scaling=None
     ),
     "qwen": QWEN,
+    "deepseek v2": dataclasses.replace(
+        DEEPSEEK,
+        name="deepseek v2",
+        moe=dataclasses.replace(
+            DEEPSEEK.moe,
+            scoring_func="softmax",
+            topk_method="group_limited_greedy",
+            norm_topk_prob=False,
+            routed_scaling_factor=1.0,
+        ),
+        num_nextn_predict_layers=0,
+    ),
+    "qwen3, experts": dataclasses.replace(
+        QWEN,
+        name="qwen3, experts",
+        gqa=GqaConfig(num_key_value_heads=2, head_dim=32, qk_norm=True),
+        moe=MoeConfig(
+            n_routed_experts=8,
+            n_shared_experts=0,
+            num_experts_per_tok=2,
+            moe_intermediate_size=16,
+            scoring_func="softmax",
+            topk_method="greedy",
+            first_k_dense_replace=0,
+        ),
+        tie_word_embeddings=False,
+    ),
+    "llama, biases": dataclasses.replace(
+        QWEN,
+        name="llama, biases",
+        gqa=dataclasses.replace(QWEN.gqa, o_bias=True),
+        rope_scaling=Llama3RopeConfig(
+            factor=3.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=24
+        ),
+    ),
 }
 
 
 def build(config: ModelConfig, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Transformer:
-    """A network with random weights and random selection biases."""
+    """A network with random weights, norms, projection biases and selection biases."""
     generator = torch.Generator().manual_seed(seed)
     network = initialise(Transformer(config), generator=generator)
+    for name, parameter in network.named_parameters():
+        if name.endswith((".bias", "q_norm.weight", "k_norm.weight")):
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
     for router in network.routers():
         router.bias.copy_(0.2 * torch.randn(router.bias.shape, generator=generator))
     return network.to(dtype)

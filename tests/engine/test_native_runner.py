@@ -110,7 +110,11 @@ CUTS = {
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 @pytest.mark.parametrize("cache", CacheDtype)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("config", [NETWORKS["deepseek"], NETWORKS["qwen"]], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "config",
+    [NETWORKS[name] for name in ("deepseek", "qwen", "deepseek v2", "qwen3, experts")],
+    ids=lambda c: c.name,
+)
 def test_a_token_has_the_same_bits_however_the_batch_is_cut(config, dtype, cache, cut):
     whole = native(config, dtype, cache).forward(batch(WHOLE))
     runner, found = native(config, dtype, cache), {}
