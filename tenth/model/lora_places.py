@@ -29,6 +29,7 @@ TARGETS = (
     "up_proj",
     "down_proj",
 )
+_FEED_FORWARD = frozenset({"gate_proj", "up_proj", "down_proj"})
 # Decoding with MLA folds this matrix into the query, so rows with different adapters cannot share it.
 UNSERVABLE = "kv_b_proj"
 
@@ -88,9 +89,14 @@ def lora_places(config: ModelConfig, targets: tuple[str, ...] = TARGETS) -> tupl
 
 
 def default_targets(config: ModelConfig) -> tuple[str, ...]:
-    """Everything that this network can train *and* serve beside other adapters."""
-    known = {place.target for place in lora_places(config)}
-    return tuple(target for target in TARGETS if target in known and target != UNSERVABLE)
+    """Everything that this network can train, serve beside other adapters, and hand to PEFT.
+
+    In DeepSeek's families and those with experts PEFT (0.21, over transformers 5) takes the feed-forward's
+    names for the routed experts', so an adapter of the dense and shared ones would not load there.
+    """
+    left_out = {UNSERVABLE} | (_FEED_FORWARD if config.mla or config.moe else set())
+    known = {place.target for place in lora_places(config)} - left_out
+    return tuple(target for target in TARGETS if target in known)
 
 
 def _layer(config: ModelConfig, layer_id: int) -> Iterator[LoraPlace]:
