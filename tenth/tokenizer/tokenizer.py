@@ -183,28 +183,32 @@ def _parsing_only(spec: Mapping[str, Any], parsed: frozenset[str]) -> tokenizers
     kept = [each for each in added if each["content"] in parsed or _is_blank(each)]
     lost = {each["content"] for each in added} - {each["content"] for each in kept}
     lost.discard(spec["model"].get("unk_token"))
-    return tokenizers.Tokenizer.from_str(
-        json.dumps({**spec, "added_tokens": kept, "model": _without(spec["model"], lost)})
-    )
+    numbered = {each["content"]: each["id"] for each in kept}
+    model = _without(spec["model"], lost, numbered)
+    return tokenizers.Tokenizer.from_str(json.dumps({**spec, "added_tokens": kept, "model": model}))
 
 
 def _is_blank(added: Mapping[str, Any]) -> bool:
     return not added["special"] and not added["content"].strip()
 
 
-def _without(model: Mapping[str, Any], lost: set[str]) -> dict[str, Any]:
-    """The model, unable to spell the tokens in `lost` out of ordinary characters; ids stay what they were."""
+def _without(model: Mapping[str, Any], lost: set[str], numbered: Mapping[str, int]) -> dict[str, Any]:
+    """The model, unable to spell the tokens in `lost` out of ordinary characters; ids stay what they were.
+
+    The library numbers an added token anew, unless the model knows its number.
+    """
     vocab = model["vocab"]
     if isinstance(vocab, list):  # Unigram: a piece's place is its id; an empty piece matches nothing
         unknown = model.get("unk_id")
-        return {
-            **model,
-            "vocab": [
-                ["" if piece in lost and number != unknown else piece, score]
-                for number, (piece, score) in enumerate(vocab)
-            ],
-        }
-    rest = {token: number for token, number in vocab.items() if token not in lost}
+        pieces = [
+            ["" if piece in lost and number != unknown else piece, score]
+            for number, (piece, score) in enumerate(vocab)
+        ]
+        pieces += [["", 0.0] for _ in range(len(vocab), 1 + max(numbered.values(), default=-1))]
+        for token, number in numbered.items():
+            pieces[number][0] = token
+        return {**model, "vocab": pieces}
+    rest = {token: number for token, number in vocab.items() if token not in lost} | dict(numbered)
     if "merges" not in model:
         return {**model, "vocab": rest}
     merges = [

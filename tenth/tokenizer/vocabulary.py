@@ -52,6 +52,12 @@ def build_library(spec: Mapping[str, Any], *, source: object) -> tokenizers.Toke
             f"{source} has replacement rules that could make a text {_MAX_GROWTH} times longer and more; "
             "such a tokenizer is not run."
         )
+    for added in wanted["added_tokens"]:
+        if library.token_to_id(added["content"]) != added["id"]:
+            raise CheckpointError(
+                f"{source} numbers its token '{added['content']}' {added['id']}, which leaves a gap or "
+                "is taken; restore the file that came with the model."
+            )
     ids = library.get_vocab(with_added_tokens=True).values()
     if not ids or max(ids) >= MAX_TOKENS:
         raise CheckpointError(
