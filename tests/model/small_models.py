@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tenth.model.cache import Cached, Rows
-from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
+from tenth.model.config import GqaConfig, Llama3RopeConfig, MlaConfig, ModelConfig, MoeConfig, YarnConfig
 from tenth.model.transformer import Transformer, initialise
 
 MLA = MlaConfig(q_lora_rank=24, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16)
@@ -58,6 +58,31 @@ CONFIGS = {
     "qwen": QWEN,
     "one key head for all": dataclasses.replace(QWEN, gqa=GqaConfig(num_key_value_heads=1, head_dim=16)),
     "a key head for each": dataclasses.replace(QWEN, gqa=GqaConfig(num_key_value_heads=4, head_dim=10)),
+    "deepseek v2": dataclasses.replace(
+        DEEPSEEK,
+        moe=dataclasses.replace(
+            MOE, scoring_func="softmax", topk_method="group_limited_greedy", norm_topk_prob=False
+        ),
+    ),
+    "qwen3, experts": dataclasses.replace(
+        QWEN,
+        gqa=GqaConfig(num_key_value_heads=2, head_dim=16, qk_norm=True),
+        moe=MoeConfig(
+            n_routed_experts=8,
+            n_shared_experts=0,
+            num_experts_per_tok=3,
+            moe_intermediate_size=16,
+            scoring_func="softmax",
+            topk_method="greedy",
+        ),
+    ),
+    "llama, biases": dataclasses.replace(
+        QWEN,
+        gqa=dataclasses.replace(QWEN.gqa, o_bias=True),
+        rope_scaling=Llama3RopeConfig(
+            factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=24
+        ),
+    ),
 }
 
 

@@ -17,6 +17,9 @@ CONFIGS = {
     "4 heads share 1": dataclasses.replace(QWEN, gqa=GqaConfig(num_key_value_heads=1, head_dim=16)),
     "4 heads, 4 keys": dataclasses.replace(QWEN, gqa=GqaConfig(num_key_value_heads=4, head_dim=32)),
     "odd widths": dataclasses.replace(QWEN, gqa=GqaConfig(num_key_value_heads=2, head_dim=10, qkv_bias=True)),
+    "normed heads": dataclasses.replace(
+        QWEN, gqa=GqaConfig(num_key_value_heads=2, head_dim=16, qk_norm=True, o_bias=True)
+    ),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
@@ -47,12 +50,18 @@ def by_hand(layer, h, config):
     outs = []
     for head in range(heads):
         group = head // (heads // groups)
-        q = apply_rope(parts[None, :, head, None], cos, sin)[0, :, 0]
-        k = apply_rope(parts[None, :, heads + group, None], cos, sin)[0, :, 0]
+        q, k = parts[:, head], parts[:, heads + group]
+        if config.gqa.qk_norm:
+            q, k = (
+                part * (part.square().mean(-1, keepdim=True) + config.rms_norm_eps) ** -0.5 * norm.weight
+                for part, norm in ((q, layer.q_norm), (k, layer.k_norm))
+            )
+        q = apply_rope(q[None, :, None], cos, sin)[0, :, 0]
+        k = apply_rope(k[None, :, None], cos, sin)[0, :, 0]
         v = parts[:, heads + groups + group]
         scores = (q @ k.T / width**0.5).masked_fill(~torch.ones(len(h), len(h)).tril().bool(), -torch.inf)
         outs.append(scores.softmax(-1) @ v)
-    return torch.cat(outs, -1) @ layer.o.weight.T
+    return torch.cat(outs, -1) @ layer.o.weight.T + (layer.o.bias if config.gqa.o_bias else 0)
 
 
 @every_config

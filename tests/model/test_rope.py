@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenth.model.config import YarnConfig
+from tenth.model.config import LinearRopeConfig, Llama3RopeConfig, YarnConfig
 from tenth.model.rope import (
     active_scaling,
     apply_rope,
@@ -58,6 +58,36 @@ def test_yarn_equals_the_published_table():
     )
     ours = rope_frequencies(golden["dim"], theta=golden["theta"], scaling=yarn)
     torch.testing.assert_close(ours, torch.tensor(golden["inv_freq"]), rtol=1e-4, atol=0)
+
+
+def test_linear_scaling_divides_every_position():
+    frequencies = rope_frequencies(4, theta=10000.0, scaling=LinearRopeConfig(factor=4.0))
+    torch.testing.assert_close(frequencies, torch.tensor([0.25, 0.0025]))
+
+
+def test_llama_3_slows_by_the_turns_within_the_original_context():
+    scaling = Llama3RopeConfig(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
+    )
+    plain = rope_frequencies(128, theta=500000.0, scaling=None)
+    found = rope_frequencies(128, theta=500000.0, scaling=scaling)
+    # Pair j turns 8192 / (2 pi) * 500000^(-j/64) times: pair 28 4.19 times, 29 3.41, 34 1.22, 35 0.997.
+    torch.testing.assert_close(found[:29], plain[:29])
+    torch.testing.assert_close(found[35:], plain[35:] / 8)
+    turns = 8192 / (2 * math.pi) * 500000 ** (-31 / 64)  # 2.26: 0.42 of the way from 1 to 4
+    kept = (turns - 1) / 3
+    assert found[31].item() == pytest.approx(plain[31].item() * (kept + (1 - kept) / 8), rel=1e-5)
+
+
+def test_an_attention_factor_sizes_the_rotation_by_itself():
+    yarn = YarnConfig(factor=4.0, original_max_position_embeddings=32, attention_factor=1.5)
+    cos, _ = rope_tables(8, 1, theta=10000.0, scaling=yarn)
+    assert cos[0, 0].item() == 1.5
+
+
+def test_the_ramp_can_end_between_pairs():
+    yarn = YarnConfig(factor=40.0, original_max_position_embeddings=4096, truncate=False)
+    assert yarn_ramp(64, theta=10000.0, yarn=yarn) == pytest.approx((10.47, 22.51), abs=0.005)
 
 
 def test_tables_hold_cosine_and_sine_of_position_times_frequency():

@@ -79,6 +79,37 @@ def test_the_bias_moves_the_choice_of_groups_too():
     assert choose_experts(scores, bias, config=GROUPED).tolist() == [[6, 2, 3]]  # 0.9, 0.6, 0.5
 
 
+SOFTMAX = dataclasses.replace(PLAIN, scoring_func="softmax", topk_method="greedy")
+
+
+def test_softmax_scores_weigh_as_they_stand_and_renormalised_as_a_share():
+    router = Router(1, dataclasses.replace(SOFTMAX, norm_topk_prob=False, routed_scaling_factor=2.0))
+    router.weight.data = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()[:, None]
+    routing = router(ONE)
+    torch.testing.assert_close(routing.scores, torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
+    assert routing.expert_ids.tolist() == [[1, 3]]
+    torch.testing.assert_close(routing.weights, torch.tensor([[0.8, 0.6]]))
+    router.config = SOFTMAX
+    torch.testing.assert_close(router(ONE).weights, torch.tensor([[4 / 7, 3 / 7]]))
+
+
+def test_greedy_rules_do_not_look_at_the_bias():
+    scores, bias = torch.tensor([[0.1, 0.4, 0.2, 0.3]]), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    assert choose_experts(scores, bias, config=SOFTMAX).tolist() == [[1, 3]]
+
+
+def test_v2_marks_a_group_by_its_best_expert_alone():
+    # best: 0.9 / 0.6 / 0.5 / 0.7, so groups 0 and 3 stay; by best two groups 1 and 0 would
+    config = dataclasses.replace(GROUPED, scoring_func="softmax", topk_method="group_limited_greedy")
+    scores = torch.tensor([[0.9, 0.05, 0.6, 0.5, 0.4, 0.3, 0.7, 0.1]])
+    assert choose_experts(scores, torch.ones(8), config=config).tolist() == [[0, 6, 7]]
+
+
+def test_the_greedy_rule_refuses_groups():
+    with pytest.raises(ConfigError, match="'greedy' knows no groups, but n_group = 4"):
+        dataclasses.replace(GROUPED, topk_method="greedy")
+
+
 def test_a_bias_that_changes_no_choice_changes_no_weight():
     router = build_router(PLAIN, [0.2, 0.8, 0.1, 0.4])
     before = router(ONE)
