@@ -23,6 +23,6 @@ def only_writer(run_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RunError(
                 f"{run_dir} is being written by another process; wait until it ends, or give this run "
-                "another name (name=...)."
+                "another name."
             ) from error
         yield

@@ -73,11 +73,13 @@ def batch_plan(config: RlSection) -> BatchPlan:
     )
 
 
-def build_pool(model: Transformer, tokenizer: Tokenizer, config: RlSection) -> LocalPool:
+def build_pool(
+    model: Transformer, tokenizer: Tokenizer, config: RlSection, *, adapter: str | None = None
+) -> LocalPool:
     """A sampler with room for all rollouts of a step."""
     sequences = config.prompts_per_step * config.num_generations
     settings = EngineSettings(max_sequences=sequences, max_batch_tokens=max(sequences, 2048))
-    return LocalPool(Engine(model, settings), tokenizer)
+    return LocalPool(Engine(model, settings), tokenizer, adapter=adapter)
 
 
 def reinforce(directory: Path, learner: "Learner", saver: Saver, *, sinks: Sequence[MetricSink]) -> Outcome:
@@ -91,7 +93,7 @@ def reinforce(directory: Path, learner: "Learner", saver: Saver, *, sinks: Seque
     for step in range(first, steps):
         metrics, rollouts = learner.step(step)
         log.log(step, metrics)
-        write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(_readable, rollouts))
+        write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(readable, rollouts))
         if saver.is_due(step + 1):
             saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
         require_scores(rollouts, where=f"{directory.name}, step {step}", steps_in_row=learner.num_unscored)
@@ -275,7 +277,7 @@ class Learner:
         self.num_unscored = int(saved.get("num_unscored", 0))  # a state of 0.2 does not have it
 
 
-def _readable(rollout: Rollout) -> dict[str, Any]:
+def readable(rollout: Rollout) -> dict[str, Any]:
     """A stored rollout without what can be recomputed: prompt ids and log-probabilities would be nine tenths
     of the file."""
     return replace(rollout, prompt_ids=(), answer_logprobs=()).to_dict()

@@ -5,19 +5,15 @@ In:  a recipe file or the directory of a run that was begun.  Out: a run directo
 Not here: drawing the report (the command line asks reports/ for it).
 """
 
-import platform
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tenth.base.config import apply_overrides, build_recipe, dump_recipe, load_recipe
 from tenth.base.errors import RunError
 from tenth.base.files import read_json, write_json
-from tenth.base.machine import describe_machine, preflight
+from tenth.base.machine import preflight
 from tenth.base.runlog import MetricSink
 from tenth.checkpoint.model_dir import load_model
 from tenth.model.counts import count
@@ -25,10 +21,11 @@ from tenth.model.transformer import Transformer
 from tenth.pipeline import base, controls
 from tenth.pipeline.checks import check_recipe
 from tenth.pipeline.lock import only_writer
-from tenth.pipeline.machine import Machine, measure_machine
+from tenth.pipeline.machine import Machine
 from tenth.pipeline.measure import FOUR_WAYS, Mode, base_modes, measure
 from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.reinforce import batch_plan
+from tenth.pipeline.run_dir import INFO, RECIPE, changed_settings, describe_run
 from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import FORMAT_VERSION, Outcome, Stage, run_stages
 from tenth.pipeline.zero_rl import reinforce_zero
@@ -36,8 +33,6 @@ from tenth.tokenizer.tokenizer import Tokenizer
 
 # What may differ between two calls of one run: it changes no result.
 _FREE_KEYS = {"controls", "price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints"}
-_INFO, _RECIPE = "run.json", "recipe.json"
-_FIRST_FILES = (_INFO, _RECIPE)  # what a kill may have left of a run before it was one
 
 
 def run_zero(
@@ -60,9 +55,11 @@ def run_zero(
         preflight(
             needed_bytes_memory=_memory_needed(recipe), needed_bytes_disk=_disk_needed(recipe), path=run_dir
         )
-        machine = _describe(run_dir, recipe, folder)
+        machine = describe_run(
+            run_dir, name=recipe.name, recipe_folder=folder, price_usd_per_hour=recipe.price_usd_per_hour
+        )
         # Behind every check: a recipe that cannot run must not take the name.
-        write_json(run_dir / _RECIPE, dump_recipe(recipe))
+        write_json(run_dir / RECIPE, dump_recipe(recipe))
         say(f"{run_dir}: each RL step is {batch_plan(recipe.rl).sentence()}.")
         if machine.compute_dtype == torch.float32:
             say("This processor gains nothing from bfloat16, so the run computes in float32.")
@@ -168,10 +165,10 @@ def _resolve(source: Path, overrides: Sequence[str]) -> tuple[ZeroRecipe, Path]:
     """The recipe and the folder its file names are relative to."""
     if not source.is_dir():
         return load_recipe(ZeroRecipe, source, overrides), source.parent
-    saved = source / _RECIPE
+    saved = source / RECIPE
     if not saved.exists():
         raise RunError(f"{source} holds no run: recipe.json is missing; name a recipe file to begin one.")
-    values = read_json(source / _INFO)
+    values = read_json(source / INFO)
     if values["format_version"] > FORMAT_VERSION:
         raise RunError(
             f"{source} has format {values['format_version']}, this version reads {FORMAT_VERSION}; "
@@ -182,75 +179,13 @@ def _resolve(source: Path, overrides: Sequence[str]) -> tuple[ZeroRecipe, Path]:
 
 
 def _refuse_others(run_dir: Path, recipe: ZeroRecipe) -> None:
-    """See that the run directory is this recipe's, or nobody's yet.
-
-    While no stage is done nothing would be lost, so there a mended recipe may replace the one that failed.
-    """
-    saved = run_dir / _RECIPE
-    if saved.exists():
-        before = read_json(saved)
-        changed = [
-            key
-            for key, value in dump_recipe(recipe).items()
-            if key not in _FREE_KEYS and before.get(key) != value
-        ]
-        if changed and _has_results(run_dir):
-            raise RunError(
-                f"{run_dir} was made by another recipe ('{changed[0]}' differs); give this run another name "
-                f"(name=...) or remove the old one with `tenth runs clean {run_dir.name}`."
-            )
-    elif run_dir.exists() and any(not path.name.startswith(_FIRST_FILES) for path in run_dir.iterdir()):
-        raise RunError(f"{run_dir} exists and is not a run; choose another name (name=...).")
-
-
-def _describe(run_dir: Path, recipe: ZeroRecipe, folder: Path) -> Machine:
-    """run.json: what made this run. A continued run keeps its description and says when it goes on
-    elsewhere."""
-    path = run_dir / _INFO
-    here = {
-        "machine": describe_machine().to_dict(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-    if path.exists() and _has_results(run_dir):
-        return _describe_again(path, here)
-    machine = measure_machine()
-    facts = here | {
-        "format_version": FORMAT_VERSION,
-        "name": recipe.name,
-        "python": platform.python_version(),
-        "commit": _commit(),
-        "compute_dtype": str(machine.compute_dtype),
-        "matmul_peak_flops": machine.peaks,
-        "recipe_folder": str(folder),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "price_usd_per_hour": recipe.price_usd_per_hour,
-    }
-    write_json(path, facts)
-    return machine
-
-
-def _describe_again(path: Path, here: Mapping[str, Any]) -> Machine:
-    """Note whether a continued run has moved; only then the peak is measured again."""
-    before = read_json(path)
-    has_moved = any(before.get(key) != value for key, value in here.items())
-    write_json(path, before | {"continued_elsewhere": has_moved or before.get("continued_elsewhere", False)})
-    peaks = measure_machine().peaks if has_moved else before["matmul_peak_flops"]
-    # What was begun in one type goes on in it, whatever this processor would choose.
-    return Machine(compute_dtype=getattr(torch, before["compute_dtype"].removeprefix("torch.")), peaks=peaks)
-
-
-def _has_results(run_dir: Path) -> bool:
-    return any(run_dir.glob("*/DONE.json"))
-
-
-def _commit() -> str:
-    """The commit of the code, "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
+    """See that the run directory is this recipe's, or nobody's yet."""
+    changed = changed_settings(run_dir, dump_recipe(recipe), free=_FREE_KEYS)
+    if changed:
+        raise RunError(
+            f"{run_dir} was made by another recipe ('{changed[0]}' differs); give this run another name "
+            f"(name=...) or remove the old one with `tenth runs clean {run_dir.name}`."
+        )
 
 
 def _memory_needed(recipe: ZeroRecipe) -> int:

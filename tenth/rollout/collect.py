@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import pstdev
 from typing import Protocol
 
+from tenth.base.errors import DataError
 from tenth.base.records import Message, Problem, Role, Rollout
 from tenth.engine.request import SamplingParams
 from tenth.rollout.pool import SamplerPool
@@ -27,9 +28,22 @@ class Rewards(Protocol):
 
 
 def prompt_ids(problem: Problem, tokenizer: Tokenizer, *, template: Template, prefill: str = "") -> list[int]:
-    """The ids a sampler continues for this problem."""
-    message = Message(role=Role.USER, content=problem.prompt)
-    return render_prompt(tokenizer, [message], template=template, prefill=prefill)
+    """The ids a sampler continues for this problem: its question, or the conversation that it came with."""
+    return render_prompt(tokenizer, prompt_messages(problem), template=template, prefill=prefill)
+
+
+def prompt_messages(problem: Problem) -> list[Message]:
+    """What is asked, as a conversation."""
+    rows = problem.metadata.get("messages")
+    if rows is None:
+        return [Message(role=Role.USER, content=problem.prompt)]
+    unknown = [row["role"] for row in rows if row["role"] not in tuple(Role)]
+    if unknown:
+        raise DataError(
+            f"the prompt '{problem.prompt[:40]}' has a message of role '{unknown[0]}'; the roles are "
+            f"{', '.join(Role)}."
+        )
+    return [Message(role=Role(row["role"]), content=row["content"]) for row in rows]
 
 
 def collect(

@@ -25,18 +25,21 @@ class SamplerPool(Protocol):
 
 
 class LocalPool:
-    """An engine in this process over the trainer's own model."""
+    """An engine in this process over the trainer's own model, or over an adapter of it that learns."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
-        self.engine, self.tokenizer = engine, tokenizer
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, *, adapter: str | None = None) -> None:
+        self.engine, self.tokenizer, self.adapter = engine, tokenizer, adapter
 
     def refresh_weights(self) -> None:
-        """See `SamplerPool`."""
-        self.engine.refresh_weights()
+        """See `SamplerPool`. Where only an adapter learns, the base is not packed again."""
+        if self.adapter is None:
+            self.engine.refresh_weights()
+        else:
+            self.engine.refresh_adapters()
 
     def sample(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[Completion]]:
         """See `SamplerPool`."""
-        groups = self.engine.generate(prompts, params)
+        groups = self.engine.generate(prompts, params, adapter=self.adapter)
         return [
             [
                 Completion(

@@ -20,15 +20,27 @@ from tenth.tasks.task import problem as make_problem
 
 PROMPT_NAMES = ("prompt", "question", "problem")
 ANSWER_NAMES = ("answer", "solution", "ground_truth", "label")  # the first that is there wins
-OWN_NAMES = ("task", "level", "language")
+OWN_NAMES = ("task", "level", "language", "messages")  # the last is ours: a prompt that came as messages
 
 
 def read_problems(path: Path) -> list[Problem]:
     """Every problem of the file, in order. A DataError names the file and the line of what is wrong."""
+    return _read(path, needs_answer=True)
+
+
+def read_prompts(path: Path) -> list[Problem]:
+    """The same for rewards that need no answer: where a row has none, `answer` is empty."""
+    return _read(path, needs_answer=False)
+
+
+def _read(path: Path, *, needs_answer: bool) -> list[Problem]:
     if not path.is_file():
         raise DataError(f"problem file {path} does not exist; check the path.")
     rows = _parquet_rows(path) if path.suffix == ".parquet" else read_lines(path)
-    problems = [_problem(row, where=f"{path}, line {number}", task=path.stem) for number, row in rows]
+    problems = [
+        _problem(row, where=f"{path}, line {number}", task=path.stem, needs_answer=needs_answer)
+        for number, row in rows
+    ]
     if not problems:
         raise DataError(
             f"problem file {path} holds no problems; each line is an object with prompt and answer."
@@ -51,16 +63,18 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
     yield from enumerate(rows, start=1)
 
 
-def _problem(row: Any, *, where: str, task: str) -> Problem:
+def _problem(row: Any, *, where: str, task: str, needs_answer: bool) -> Problem:
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object with prompt and answer, found {type(row).__name__}.")
     prompt_name = next((name for name in PROMPT_NAMES if row.get(name) is not None), None)
     if prompt_name is None:
-        raise DataError(f"{where}: no prompt; name the column one of {', '.join(PROMPT_NAMES)}.")
+        raise DataError(
+            f"{where}: no prompt; name the column one of {', '.join(PROMPT_NAMES)} ({_columns(row)})."
+        )
     prompt, messages = _read_prompt(row[prompt_name], where=where)
-    answer_name, written = _written_answer(row, where=where)
+    answer_name, written = _written_answer(row, where=where, is_needed=needs_answer)
     answer = _short_answer(written)
-    if not answer:
+    if answer_name and not answer:
         raise DataError(f"{where}: the answer in '{answer_name}' is empty; fill it in or remove the line.")
     used = {prompt_name, answer_name, *OWN_NAMES}
     metadata = {name: value for name, value in row.items() if name not in used}
@@ -100,16 +114,19 @@ def _read_prompt(value: Any, *, where: str) -> tuple[str, list[dict[str, str]]]:
     raise DataError(f"{where}: the prompt is neither text nor a list of messages; write it as a string.")
 
 
-def _written_answer(row: Mapping[str, Any], *, where: str) -> tuple[str, str]:
-    """(column, the answer as text)."""
+def _written_answer(row: Mapping[str, Any], *, where: str, is_needed: bool) -> tuple[str, str]:
+    """(column, the answer as text); two empty texts where there is none and none is needed."""
     found = next(((name, row[name]) for name in ANSWER_NAMES if row.get(name) is not None), None)
     nested = row.get("reward_model")
     if found is None and isinstance(nested, Mapping) and nested.get("ground_truth") is not None:
         found = ("reward_model", nested["ground_truth"])
+    if found is None and not is_needed:
+        return "", ""
     if found is None:
         names = ", ".join(ANSWER_NAMES)
         raise DataError(
-            f"{where}: no answer; name the column one of {names}, or nest reward_model.ground_truth."
+            f"{where}: no answer; name the column one of {names}, or nest reward_model.ground_truth "
+            f"({_columns(row)})."
         )
     name, value = found
     if not isinstance(value, str | int | float):
@@ -117,6 +134,13 @@ def _written_answer(row: Mapping[str, Any], *, where: str) -> tuple[str, str]:
             f"{where}: the answer in '{name}' is a {type(value).__name__}; write it as text or a number."
         )
     return name, str(value)
+
+
+def _columns(row: Mapping[str, Any]) -> str:
+    """What is there instead, as far as a sentence can hold it."""
+    names = [str(name)[:40] for name in row]
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"the columns are: {', '.join(names[:12]) or 'none'}{more}"
 
 
 def _short_answer(written: str) -> str:

@@ -90,6 +90,7 @@ class RewardSet:
         *,
         weights: Mapping[str, float],
         functions: Mapping[str, BatchReward] | None = None,
+        extract: Callable[[str], str | None] = extract_answer,
     ) -> None:
         functions = functions or {}
         known = [*BUILT_IN, *functions]
@@ -102,7 +103,7 @@ class RewardSet:
             raise ConfigError(
                 f"reward function '{unused[0]}' has no weight; add {unused[0]} = 1.0 to the weights."
             )
-        self._check = check
+        self._check, self._extract = check, extract
         self._weights = dict(weights)
         self._functions = dict(functions)
 
@@ -118,7 +119,7 @@ class RewardSet:
         columns, errors = self._function_columns(problems, texts, ids)
         scored = []
         for index, (problem, text) in enumerate(zip(problems, texts, strict=True)):
-            answer = extract_answer(text)
+            answer = self._extract(text)
             rewards, error = self._rule_rewards(problem, text, answer)
             extra = {name: column[index] for name, column in columns.items()}
             rewards |= {name: value for name, value in extra.items() if value is not None}
