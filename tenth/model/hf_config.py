@@ -296,8 +296,9 @@ def _moe_from_hf(values: Mapping[str, Any], own: Mapping[str, Any], model_type: 
         ),
     }
     if not is_latent:
+        key = "num_experts" if "num_experts" in values else "num_local_experts"  # as transformers 5 saves it
         return MoeConfig(
-            n_routed_experts=read_value(values, "num_experts", int),
+            n_routed_experts=read_value(values, key, int),
             n_shared_experts=0,
             norm_topk_prob=read_value(values, "norm_topk_prob", bool, False),
             scoring_func="softmax",
