@@ -97,9 +97,9 @@ def vocabulary_from_pieces(pieces: Sequence[Piece], rules: Rules) -> Vocabulary:
     build = _unigram_model if rules.is_unigram else _bpe_model
     has_whole_pieces = any(piece.kind is Kind.USER_DEFINED for piece in pieces)
     # A normalizer sees every stretch between user-defined pieces, but only the text's first gets a prefix:
-    # the pre-tokenizer knows which that is. (It adds none where a text begins with a blank of its own.)
+    # the pre-tokenizer knows which that is. Blanks at the ends of a stretch stay there, the text's own too.
     later = rules.has_prefix and has_whole_pieces
-    cleanup = _cleanup(rules, keeps_first_blank=later)
+    cleanup = _cleanup(rules, keeps_outer_blanks=later)
     parts = sentencepiece_parts(has_prefix=rules.has_prefix, cleanup=cleanup)
     if later:
         parts["normalizer"] = {"type": "Sequence", "normalizers": cleanup}
@@ -130,14 +130,14 @@ def _unigram_model(pieces: Sequence[Piece]) -> dict[str, Any]:
     return {"type": "Unigram", "unk_id": unknown, "vocab": vocab, "byte_fallback": has_bytes}
 
 
-def _cleanup(rules: Rules, *, keeps_first_blank: bool) -> list[dict[str, Any]]:
+def _cleanup(rules: Rules, *, keeps_outer_blanks: bool) -> list[dict[str, Any]]:
     """What happens to a text before its blanks are written as ▁."""
     steps: list[dict[str, Any]] = []
     if rules.character_map:
         encoded = base64.b64encode(rules.character_map).decode()
         steps.append({"type": "Precompiled", "precompiled_charsmap": encoded})
     if rules.removes_blanks:
-        surplus = r"(?<= ) +| +\z" if keeps_first_blank else r"\A +| +\z| +(?= )"
+        surplus = r"(?<= ) +" if keeps_outer_blanks else r"\A +| +\z| +(?= )"
         steps.append({"type": "Replace", "pattern": {"Regex": surplus}, "content": ""})
     return steps
 
