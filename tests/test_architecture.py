@@ -66,7 +66,13 @@ DOORS: dict[str, tuple[str, ...]] = {
 
 # These answer at once and run in cheap processes: no torch, however far one follows their imports.
 TORCH_FREE_ROOMS = ("base", "tokenizer", "tasks", "reports")
-TORCH_FREE_FILES = ("model/config.py", "model/presets.py", "model/counts.py", "model/hf_config.py")
+TORCH_FREE_FILES = (
+    "model/config.py",
+    "model/lora_places.py",
+    "model/presets.py",
+    "model/counts.py",
+    "model/hf_config.py",
+)
 
 
 def source_files() -> list[Path]:
