@@ -39,7 +39,8 @@ from tenth.model.config import ModelConfig
 from tenth.model.hf_config import from_hf, is_rope_interleaved, to_hf
 from tenth.model.quantize import Quantisation, quantisation_of, with_empty_matrices
 from tenth.model.transformer import Transformer
-from tenth.tokenizer.chat import Template
+from tenth.tokenizer.chat import ChatTemplate
+from tenth.tokenizer.jinja_files import save_template
 from tenth.tokenizer.tokenizer import Tokenizer
 
 GENERATION, CARD = "generation_config.json", "README.md"
@@ -50,7 +51,7 @@ def save_model(
     model: Transformer,
     *,
     tokenizer: Tokenizer | None = None,
-    template: Template | None = None,
+    template: ChatTemplate | None = None,
     weights: Mapping[str, Tensor] | None = None,
     card: ModelCard | None = None,
     fp8: bool = False,
@@ -187,7 +188,7 @@ def _ends(tokenizer: Tokenizer | None) -> int | list[int] | None:
 
 
 def _write_companions(
-    directory: Path, *, tokenizer: Tokenizer | None, template: Template | None, card: ModelCard | None
+    directory: Path, *, tokenizer: Tokenizer | None, template: ChatTemplate | None, card: ModelCard | None
 ) -> None:
     """Everything that is no weight."""
     if tokenizer is not None:
@@ -198,5 +199,7 @@ def _write_companions(
             "pad_token_id": tokenizer.pad_id,
         }
         write_json(directory / GENERATION, {key: value for key, value in ids.items() if value is not None})
+    if template is not None:
+        save_template(directory, template)
     if card is not None:
         (directory / CARD).write_text(card.to_markdown(), encoding="utf-8")
