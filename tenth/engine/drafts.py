@@ -91,6 +91,8 @@ class LookupDrafter:
         """See `Drafter`."""
         for advance in advances:
             each = advance.sample
+            if each.siblings:  # the prompt they share ends in draws of their own
+                continue
             room = min(self.draft_tokens, each.limit - len(each.tokens) - 1)
             if room > 0 and each.state is TrackState.RUNNING and each.computed + 1 == len(each.tokens):
                 each.lookup = each.lookup or PromptLookup()

@@ -126,6 +126,16 @@ def test_while_guessing_is_off_the_module_computes_nothing():
     assert 8 < len(calls) < 25  # the trials, with and without
 
 
+def test_nothing_is_guessed_for_a_prompt_that_several_samples_are_about_to_leave():
+    prompt, params = [1, 2, 3] * 3, SamplingParams(max_new_tokens=5, n=2)
+    looking = EngineSettings(
+        max_sequences=4, max_batch_tokens=8, speculation=Speculation.PROMPT_LOOKUP, draft_tokens=3
+    )  # the first step leaves one token of the prompt
+    found = Engine(NETWORK, looking, runner=WatchedRunner(NETWORK)).generate([prompt], params)
+    plain = Engine(NETWORK, runner=WatchedRunner(NETWORK)).generate([prompt], params)
+    assert [each.ids for each in found[0]] == [each.ids for each in plain[0]]
+
+
 def test_no_more_is_guessed_than_may_still_come():
     engine = Engine(NETWORK, MTP, runner=WatchedRunner(NETWORK))
     engine.generate([PROMPT], SamplingParams(max_new_tokens=1))
