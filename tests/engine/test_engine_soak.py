@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from adapted_models import attach
 from engine_models import DEEPSEEK, QWEN, WatchedRunner, build_long, random_prompts
 
 from tenth.base.errors import QueueFull
@@ -42,7 +43,11 @@ class Client:
             frequency_penalty=rng.choice([0.0, 0.0, 0.5]),
         )
         request = Request(
-            request_id=name, prompt_ids=tuple(prompt), params=params, priority=rng.randint(0, 2)
+            request_id=name,
+            prompt_ids=tuple(prompt),
+            params=params,
+            priority=rng.randint(0, 2),
+            adapter=rng.choice([None, *self.engine.adapters]),
         )
         try:
             self.engine.add(request)
@@ -62,6 +67,8 @@ class Client:
             if rng.random() < 0.005:
                 self.engine.refresh_weights()
             if rng.random() < 0.005:
+                self.engine.refresh_adapters()
+            if rng.random() < 0.005:
                 self.engine.sleep()
                 self.engine.wake()
             self.read()
@@ -78,8 +85,7 @@ class Client:
                     del self.open[update.request_id]
 
 
-def soak(config, *, steps, blocks, speculation, seed, checked):
-    network = NETWORKS[config.name]
+def soak(network, *, steps, blocks, speculation, seed, checked):
     runner = WatchedRunner(network)
     settings = EngineSettings(
         max_sequences=12,
@@ -105,7 +111,7 @@ def soak(config, *, steps, blocks, speculation, seed, checked):
     plain = Engine(network, EngineSettings(prefix_caching=False), runner=WatchedRunner(network))
     for name in client.rng.sample(list(client.requests), checked):
         request = client.requests[name]
-        (alone,) = plain.generate([request.prompt_ids], request.params)
+        (alone,) = plain.generate([request.prompt_ids], request.params, adapter=request.adapter)
         for i, generation in enumerate(alone):
             found = tuple(client.ids[name, i])
             if client.ends[name, i] is Finish.ABORTED:
@@ -118,15 +124,21 @@ def soak(config, *, steps, blocks, speculation, seed, checked):
 @pytest.mark.parametrize("config", [DEEPSEEK, QWEN], ids=["deepseek", "qwen"])
 @pytest.mark.parametrize("speculation", [Speculation.NONE, Speculation.PROMPT_LOOKUP])
 def test_random_requests_end_once_as_if_alone_and_leave_nothing_behind(config, speculation):
-    soak(config, steps=120, blocks=7, speculation=speculation, seed=1, checked=15)
+    soak(NETWORKS[config.name], steps=120, blocks=7, speculation=speculation, seed=1, checked=15)
 
 
 def test_so_they_do_while_the_mtp_module_guesses():
-    soak(DEEPSEEK, steps=120, blocks=7, speculation=Speculation.MTP, seed=2, checked=15)
+    soak(NETWORKS["deepseek"], steps=120, blocks=7, speculation=Speculation.MTP, seed=2, checked=15)
+
+
+@pytest.mark.parametrize("config", [DEEPSEEK, QWEN], ids=["deepseek", "qwen"])
+def test_so_they_do_with_adapters_of_their_own(config):
+    network = attach(build_long(config), "a", "b")
+    soak(network, steps=120, blocks=7, speculation=Speculation.PROMPT_LOOKUP, seed=1, checked=15)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("speculation", list(Speculation))
 def test_two_thousand_random_requests(speculation):
-    client = soak(DEEPSEEK, steps=4200, blocks=7, speculation=speculation, seed=3, checked=200)
+    client = soak(NETWORKS["deepseek"], steps=4200, blocks=7, speculation=speculation, seed=3, checked=200)
     assert len(client.requests) + client.num_refused > 2000
