@@ -50,7 +50,11 @@ DOORS: dict[str, tuple[str, ...]] = {
         *("native/", "model/", "checkpoint/", "engine/", "llm/", "training/", "pipeline/"),
         "cli/chat.py",
     ),
-    "numpy": ("data/shards.py", "data/pretrain_stream.py"),
+    "numpy": (
+        *("data/shards.py", "data/pretrain_stream.py"),
+        *("checkpoint/gguf_blocks.py", "checkpoint/gguf_writer.py"),
+    ),
+    "gguf": ("checkpoint/gguf_blocks.py", "checkpoint/gguf_writer.py"),
     "pydantic": ("base/config.py", "pipeline/recipe.py"),
     "tokenizers": ("tokenizer/",),
     "jinja2": ("tokenizer/jinja_child.py",),
