@@ -10,7 +10,7 @@ Not here: the thread (engine_thread.py), HTTP, who may ask for how much.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -36,8 +36,9 @@ class AsyncLLM:
         *,
         dtype: torch.dtype = torch.bfloat16,
         settings: EngineSettings | None = None,
+        adapters: Mapping[str, Path | str] | None = None,
     ) -> None:
-        self._begin(load_requests(model_dir, dtype=dtype, settings=settings))
+        self._begin(load_requests(model_dir, dtype=dtype, settings=settings, adapters=adapters))
 
     @classmethod
     def over(cls, requests: TextRequests) -> Self:
@@ -67,6 +68,7 @@ class AsyncLLM:
         ignore_eos: bool = False,
         priority: int = 0,
         request_id: str | None = None,
+        adapter: str | None = None,
     ) -> AsyncIterator[Piece]:
         """Pieces as they are written, samples interleaved. What cannot be run raises here, at once.
 
@@ -77,7 +79,9 @@ class AsyncLLM:
         if name in self._keys:
             raise ConfigError(f"request_id = {name} is under way already; give every request its own.")
         stops = Stops(strings=stop, include=include_stop, ignore_eos=ignore_eos)
-        asked = self.requests.prepare(prompt, params, stops=stops, name=name, priority=priority)
+        asked = self.requests.prepare(
+            prompt, params, stops=stops, name=name, priority=priority, adapter=adapter
+        )
         return self._pieces(asked, name)
 
     async def generate(
@@ -90,6 +94,7 @@ class AsyncLLM:
         ignore_eos: bool = False,
         priority: int = 0,
         request_id: str | None = None,
+        adapter: str | None = None,
     ) -> Output:
         """The whole of what `stream` brings."""
         gathered = Gathered(params.n)
@@ -101,6 +106,7 @@ class AsyncLLM:
             ignore_eos=ignore_eos,
             priority=priority,
             request_id=request_id,
+            adapter=adapter,
         ):
             gathered.add(piece)
         return Output(prompt_ids=self.requests.prompt_ids(prompt), samples=tuple(gathered.take()))

@@ -34,8 +34,9 @@ class LLM:
         *,
         dtype: torch.dtype = torch.bfloat16,
         settings: EngineSettings | None = None,
+        adapters: Mapping[str, Path | str] | None = None,
     ) -> None:
-        self._begin(load_requests(model_dir, dtype=dtype, settings=settings))
+        self._begin(load_requests(model_dir, dtype=dtype, settings=settings, adapters=adapters))
 
     @classmethod
     def over(cls, requests: TextRequests) -> Self:
@@ -56,8 +57,10 @@ class LLM:
         stop: Sequence[str] = (),
         include_stop: bool = False,
         ignore_eos: bool = False,
+        adapter: str | None = None,
     ) -> list[Output]:
-        """`params.n` samples for every prompt. Nothing starts if any prompt is too long.
+        """`params.n` samples for every prompt. Nothing starts if any prompt is too long. `adapter` is one of
+        those loaded; None: the base alone.
 
         A prompt's answer depends on the prompt, `params` and how often it came before in this call, never on
         its companions.
@@ -70,7 +73,9 @@ class LLM:
             streams = sample_streams(ids, params, time=times_seen[ids])
             times_seen[ids] += 1
             name = f"prompt {number}"
-            asked.append(self.requests.prepare(ids, params, stops=stops, name=name, streams=streams))
+            asked.append(
+                self.requests.prepare(ids, params, stops=stops, name=name, streams=streams, adapter=adapter)
+            )
         return self._run(asked)
 
     def chat(
@@ -82,10 +87,11 @@ class LLM:
         prefill: str = "",
         stop: Sequence[str] = (),
         include_stop: bool = False,
+        adapter: str | None = None,
     ) -> Output:
         """Answer a conversation. `prefill` begins the answer, such as "<think>\\n"; it is not repeated."""
         prompt = self.render(messages, template=template, prefill=prefill)
-        return self.generate([prompt], params, stop=stop, include_stop=include_stop)[0]
+        return self.generate([prompt], params, stop=stop, include_stop=include_stop, adapter=adapter)[0]
 
     def render(
         self,
@@ -105,10 +111,12 @@ class LLM:
         *,
         stop: Sequence[str] = (),
         include_stop: bool = False,
+        adapter: str | None = None,
     ) -> Generator[Piece, None, None]:
         """Pieces as they are written, samples interleaved. Closing the generator aborts the rest."""
         stops = Stops(strings=stop, include=include_stop)
-        return self._pieces(self.requests.prepare(prompt, params, stops=stops, name="the prompt"))
+        asked = self.requests.prepare(prompt, params, stops=stops, name="the prompt", adapter=adapter)
+        return self._pieces(asked)
 
     def close(self) -> None:
         """Give memory back, and keep on disk what `spill_dir` is there for."""

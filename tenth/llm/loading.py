@@ -4,11 +4,13 @@ Why: the batch call and the asynchronous one start the same way.
 In:  a directory that `save_model` wrote, with its tokenizer.  Out: `TextRequests`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from tenth.checkpoint.model_dir import load_model
+from tenth.checkpoint.peft import load_adapter
 from tenth.engine.engine import Engine
 from tenth.engine.settings import EngineSettings
 from tenth.llm.text_requests import TextRequests
@@ -16,9 +18,16 @@ from tenth.tokenizer.tokenizer import Tokenizer
 
 
 def load_requests(
-    model_dir: Path | str, *, dtype: torch.dtype = torch.bfloat16, settings: EngineSettings | None = None
+    model_dir: Path | str,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    settings: EngineSettings | None = None,
+    adapters: Mapping[str, Path | str] | None = None,
 ) -> TextRequests:
-    """Everything slow or fallible happens here. `dtype` is that of the matrices."""
+    """Everything slow or fallible happens here. `dtype` is that of the matrices; `adapters` are PEFT
+    directories by the names that requests will call them."""
     tokenizer = Tokenizer.load(Path(model_dir))
     model = load_model(Path(model_dir), dtype=dtype)
+    for name, directory in (adapters or {}).items():
+        load_adapter(model, Path(directory), name=name)
     return TextRequests(Engine(model, settings or EngineSettings()), tokenizer, model.config)

@@ -35,7 +35,9 @@ class StepEngine(Protocol):
         """Whether a step would do anything."""
         ...
 
-    def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
+    def check(
+        self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str, adapter: str | None = None
+    ) -> None:
         """Raise what is wrong with a prompt; called from any thread."""
         ...
 
@@ -103,13 +105,14 @@ class TextRequests:
         name: str,
         priority: int = 0,
         streams: tuple[int, ...] | None = None,
+        adapter: str | None = None,
     ) -> TextRequest:
         """A request whose every fault has been found. `name` is for messages and need not be unique."""
         ids = self.prompt_ids(prompt)
         eos = self.tokenizer.eos_id
         if not stops.ignore_eos and eos not in params.stop_ids:
             params = dataclasses.replace(params, stop_ids=(*params.stop_ids, eos))
-        self.engine.check(ids, params, name=name)
+        self.engine.check(ids, params, name=name, adapter=adapter)
         request = Request(
             # Unique, so that no late update of an aborted request meets a new one of the same name.
             request_id=f"{name} ({next(self._numbers)})",
@@ -117,6 +120,7 @@ class TextRequests:
             params=params,
             priority=priority,
             streams=streams,
+            adapter=adapter,
         )
         request.check_vocabulary(self.config.vocab_size)
         return TextRequest(request=request, stops=StopStrings(stops.strings, include_stop=stops.include))

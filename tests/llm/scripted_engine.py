@@ -57,7 +57,9 @@ class ScriptedEngine:
     def close(self) -> None:
         self.is_closed = True
 
-    def check(self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str) -> None:
+    def check(
+        self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str, adapter: str | None = None
+    ) -> None:
         if not prompt_ids:
             raise ConfigError(f"{name} is empty; give at least one token.")
         if len(prompt_ids) + params.max_new_tokens > CONTEXT:
