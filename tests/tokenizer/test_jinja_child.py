@@ -11,7 +11,7 @@ from tenth.tokenizer.jinja_template import Conversation, JinjaTemplate
 
 HELLO = Conversation(turns=(("user", "hi"),), is_prompt=True)
 TEMPLATES = Path(__file__).parent / "templates"
-NOISE = ["{{", "}}", "{%", "%}", "|", "[", "]", "'", "\\", "(", ")", "**", "-", "__class__", "\0", "{#", "for"]
+NOISE = ["{{", "}}", "{%", "%}", "|", "[", "]", "'", "\\", "(", ")", "**", "-", "__class__", "\0", "{#"]
 
 
 def rendered(text, conversation=HELLO, **options):

@@ -50,6 +50,10 @@ TEMPLATE = {
     )
     for shape in SHAPES
 }
+JOINING = JinjaTemplate(
+    text="{% for each in messages %}{{ each.content }}{{ each.content | trim }}<{{ each.content | trim }}"
+    "im_end|>{% endfor %}|im_end|>{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
 SPECIAL_IDS = set(guard_of(TOKENIZER).ids.values())
 # Special strings, whole and in halves that could meet across two texts.
 HALVES = [half for name in NAMES for cut in (1, 3) for half in (name[:cut], name[cut:])]
@@ -94,6 +98,12 @@ def test_nobody_but_the_template_speaks_a_special_token(shape, instructions, que
 
 def bytes_of(token_id):
     return TOKENIZER.bytes_of(token_id).decode("latin-1")
+
+
+@given(NASTY, NASTY, NASTY)
+def test_halves_of_a_special_token_do_not_meet(first, second, third):
+    ids = render_prompt(TOKENIZER, [user(first), user(second), user(third)], template=JOINING)
+    assert specials_in(ids) == [TOKENIZER.id_of("<|im_start|>")]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
