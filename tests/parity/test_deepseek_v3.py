@@ -4,6 +4,16 @@ import dataclasses
 
 import pytest
 import torch
+from peers import (
+    TOKENS,
+    VOCABULARY,
+    assert_generation_matches,
+    assert_logits_match,
+    assert_padded_logits_match,
+    build_pair,
+    build_peer,
+    token_ids,
+)
 from weights import assert_gradients_match, load, randomise
 
 from tenth.model.config import MlaConfig, ModelConfig, MoeConfig, YarnConfig
@@ -13,12 +23,6 @@ from tenth.model.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
-
-# Two float32 passes over these widths each stand about 1e-5 off a float64 one. transformers keeps RMSNorm and
-# softmax (and its router) in float32 even for float64 weights, which leaves 4e-6 there.
-TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-5}
-
-TOKENS = 96  # three times the original context below, so that stretched and plain angles differ widely
 
 WIDE = MlaConfig(q_lora_rank=24, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=32)
 MOE = MoeConfig(
@@ -33,7 +37,7 @@ MOE = MoeConfig(
 # Everything at once: query latent, YaRN past its threshold, a dense first layer, groups, a selection bias.
 FULL = ModelConfig(
     name="full",
-    vocab_size=64,
+    vocab_size=VOCABULARY,
     hidden_size=64,
     num_hidden_layers=3,
     num_attention_heads=4,
@@ -60,16 +64,9 @@ CASES = {
         moe=dataclasses.replace(MOE, moe_intermediate_size=13),
     ),
     "dense": dataclasses.replace(FULL, moe=None),
+    "tied": dataclasses.replace(FULL, tie_word_embeddings=True),
+    "an epsilon that only the wide norms have": dataclasses.replace(FULL, rms_norm_eps=0.1),
 }
-
-
-def build_peer(config: ModelConfig, *, seed: int = 0):
-    theirs = transformers.DeepseekV3Config(**to_hf(config, dtype="float32"))
-    theirs._attn_implementation = "eager"
-    theirs._experts_implementation = "eager"
-    peer = transformers.DeepseekV3ForCausalLM(theirs).eval()
-    randomise(peer, seed=seed)
-    return peer
 
 
 def build_ours(config: ModelConfig, peer) -> Transformer:
@@ -78,27 +75,37 @@ def build_ours(config: ModelConfig, peer) -> Transformer:
     return network
 
 
-def token_ids(*, seed: int = 1, batch: int = 2) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(FULL.vocab_size, (batch, TOKENS), generator=generator)
-
-
 def our_logits(config: ModelConfig, peer, ids: torch.Tensor) -> torch.Tensor:
     network = build_ours(config, peer)
     with torch.no_grad():
         return network.logits(network(ids))
 
 
+every_config = pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
+@every_config
 def test_logits_are_equal(config, dtype):
-    peer = build_peer(config).to(dtype)
-    network = build_ours(config, peer).to(dtype)
-    ids = token_ids()
-    with torch.no_grad():
-        theirs, ours = peer(ids).logits, network.logits(network(ids))
-    assert theirs.abs().max() > 1  # else a tolerance in absolute terms would mean little
-    torch.testing.assert_close(ours, theirs, atol=TOLERANCE[dtype], rtol=0)
+    assert_logits_match(build_pair(config, dtype=dtype))
+
+
+@pytest.mark.parametrize("is_left", [True, False], ids=["left", "right"])
+@every_config
+def test_logits_are_equal_in_padded_batches(config, is_left):
+    assert_padded_logits_match(build_pair(config), is_left=is_left)
+
+
+@every_config
+def test_greedy_generation_is_equal_and_its_cached_steps_are_the_whole_pass(config):
+    assert_generation_matches(build_pair(config))
+
+
+def test_rotary_rows_can_lie_in_halves_there_too():
+    pair = build_pair(FULL, is_interleaved=False)
+    assert not pair.peer.config.rope_interleave
+    assert_logits_match(pair)
+    assert_generation_matches(pair)
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,19 @@ def randomise(model: torch.nn.Module, *, seed: int) -> None:
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * tensor.shape[-1] ** -0.5)
 
 
-def load(network: Transformer, state: Mapping[str, Tensor]) -> None:
-    """Put a transformers state dict into our network; a name left over on either side is an error."""
-    network.load_state_dict(translate(state, network.config), strict=True)
+def load(network: Transformer, state: Mapping[str, Tensor], *, is_interleaved: bool = True) -> None:
+    """Put a transformers state dict into our network; a name left over on either side is an error.
+
+    `is_interleaved`: how DeepSeek's rotary rows lie there; the other families know one way only.
+    """
+    ours = translate(state, network.config, is_interleaved=is_interleaved)
+    moe = network.config.moe
+    if (
+        moe and moe.topk_method != "noaux_tc"
+    ):  # a bias that takes no part is in no checkpoint: anything will do
+        names = [name for name in network.state_dict() if name.endswith("router.bias")]
+        ours |= {name: torch.full((moe.n_routed_experts,), 7.0) for name in names}
+    network.load_state_dict(ours, strict=True)
 
 
 def assert_gradients_match(network: Transformer, peer: torch.nn.Module) -> None:
@@ -45,7 +55,9 @@ def assert_gradients_match(network: Transformer, peer: torch.nn.Module) -> None:
         assert difference <= 1e-4 * gradient.abs().max(), f"{name} differs by {difference}"
 
 
-def translate(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def translate(
+    state: Mapping[str, Tensor], config: ModelConfig, *, is_interleaved: bool = True
+) -> dict[str, Tensor]:
     """Our names and layouts for a transformers state dict."""
     left = {name.removeprefix("model."): tensor for name, tensor in state.items() if "inv_freq" not in name}
     ours = {"embed.weight": left.pop("embed_tokens.weight"), "norm.weight": left.pop("norm.weight")}
@@ -54,40 +66,53 @@ def translate(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Ten
         assert head is not None
         ours["head.weight"] = head
     for layer_id in range(config.num_hidden_layers):
-        ours |= _block(left, config, theirs=f"layers.{layer_id}.", ours=f"layers.{layer_id}.")
+        there = here = f"layers.{layer_id}."
+        ours |= _block(left, config, theirs=there, ours=here, is_interleaved=is_interleaved)
     for depth in range(config.num_nextn_predict_layers):
         there, here = f"mtp.{depth}.", f"mtp.{depth}."
         for name in ("enorm", "hnorm", "eh_proj"):
             ours[f"{here}{name}.weight"] = left.pop(f"{there}{name}.weight")
         ours[f"{here}norm.weight"] = left.pop(f"{there}post_norm.weight")
-        ours |= _block(left, config, theirs=f"{there}mtp_block.", ours=f"{here}block.")
+        there, here = f"{there}mtp_block.", f"{here}block."
+        ours |= _block(left, config, theirs=there, ours=here, is_interleaved=is_interleaved)
     assert not left, f"names without a home: {sorted(left)}"
     return ours
 
 
-def _block(left: dict[str, Tensor], config: ModelConfig, *, theirs: str, ours: str) -> dict[str, Tensor]:
+def _block(
+    left: dict[str, Tensor], config: ModelConfig, *, theirs: str, ours: str, is_interleaved: bool
+) -> dict[str, Tensor]:
     found = {
         f"{ours}attention_norm.weight": left.pop(f"{theirs}input_layernorm.weight"),
         f"{ours}ffn_norm.weight": left.pop(f"{theirs}post_attention_layernorm.weight"),
     }
-    attention = _latent if config.mla else _grouped
-    found |= {f"{ours}attention.{k}": v for k, v in attention(left, config, f"{theirs}self_attn.").items()}
+    prefix = f"{theirs}self_attn."
+    if config.mla:
+        attention = _latent(left, config, prefix, is_interleaved=is_interleaved)
+    else:
+        attention = _grouped(left, config, prefix)
+    found |= {f"{ours}attention.{k}": v for k, v in attention.items()}
     return found | {f"{ours}ffn.{k}": v for k, v in _feed_forward(left, f"{theirs}mlp.").items()}
 
 
-def _latent(left: dict[str, Tensor], config: ModelConfig, prefix: str) -> dict[str, Tensor]:
+def _latent(
+    left: dict[str, Tensor], config: ModelConfig, prefix: str, *, is_interleaved: bool
+) -> dict[str, Tensor]:
     mla = config.mla
     assert mla is not None
     rope = mla.qk_rope_head_dim
     kv_a = left.pop(f"{prefix}kv_a_proj_with_mqa.weight")
-    kv_a = interleaved_to_half(kv_a, rope, head_dim=mla.kv_lora_rank + rope)
+    if is_interleaved:
+        kv_a = interleaved_to_half(kv_a, rope, head_dim=mla.kv_lora_rank + rope)
     ours = {
         "kv_norm.weight": left.pop(f"{prefix}kv_a_layernorm.weight"),
         "kv_b.weight": left.pop(f"{prefix}kv_b_proj.weight"),
         "o.weight": left.pop(f"{prefix}o_proj.weight"),
     }
     q_name = "q_proj" if mla.q_lora_rank is None else "q_b_proj"
-    q = interleaved_to_half(left.pop(f"{prefix}{q_name}.weight"), rope, head_dim=mla.qk_head_dim)
+    q = left.pop(f"{prefix}{q_name}.weight")
+    if is_interleaved:
+        q = interleaved_to_half(q, rope, head_dim=mla.qk_head_dim)
     if mla.q_lora_rank is None:
         return {**ours, "qkv_a.weight": torch.cat((q, kv_a))}
     q_a = left.pop(f"{prefix}q_a_proj.weight")
@@ -101,6 +126,10 @@ def _grouped(left: dict[str, Tensor], config: ModelConfig, prefix: str) -> dict[
     ours = {}
     for kind in kinds:
         ours[f"qkv.{kind}"] = torch.cat([left.pop(f"{prefix}{part}_proj.{kind}") for part in "qkv"])
+    if config.gqa.o_bias:
+        ours["o.bias"] = left.pop(f"{prefix}o_proj.bias")
+    if config.gqa.qk_norm:
+        ours |= {name: left.pop(f"{prefix}{name}") for name in ("q_norm.weight", "k_norm.weight")}
     return {**ours, "o.weight": left.pop(f"{prefix}o_proj.weight")}
 
 
@@ -115,7 +144,9 @@ def _feed_forward(left: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     bias = left.pop(f"{prefix}gate.e_score_correction_bias", None)  # no gradient, so absent among gradients
     if bias is not None:
         ours["router.bias"] = bias
-    return ours | {f"shared.{k}": v for k, v in _swiglu(left, f"{prefix}shared_experts.").items()}
+    if f"{prefix}shared_experts.gate_proj.weight" in left:
+        ours |= {f"shared.{k}": v for k, v in _swiglu(left, f"{prefix}shared_experts.").items()}
+    return ours
 
 
 def _swiglu(left: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
