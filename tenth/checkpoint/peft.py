@@ -84,12 +84,26 @@ class AdapterFiles:
         return down, up
 
 
-def save_adapter(directory: Path, model: Transformer, name: str = DEFAULT, *, base_model: str) -> None:
-    """Write the adapter for PEFT. `base_model` names what it belongs to: a directory, or a name on a hub."""
+def save_adapter(
+    directory: Path,
+    model: Transformer,
+    name: str = DEFAULT,
+    *,
+    base_model: str,
+    rope_interleaved: bool = True,
+) -> None:
+    """Write the adapter for PEFT. `base_model` names what it belongs to: a directory, or a name on a hub.
+
+    `rope_interleaved`: whether the rotary rows of that base's files are (hf_config.is_rope_interleaved); only
+    networks with latent attention ask.
+    """
     tensors = {}
     for place, part in lora_parts(model, name):
         tensors[_name(place.hf_name, "A")] = part.lora_A.detach()
-        tensors[_name(place.hf_name, "B")] = _rows_outward(part.lora_B.detach(), place, model.config)
+        up = part.lora_B.detach()
+        if rope_interleaved and place.rope_head_dim is not None:
+            up = half_to_interleaved(up, model.config.rope_dim, head_dim=place.rope_head_dim)
+        tensors[_name(place.hf_name, "B")] = up
     config = routing_of(model).configs[name]
     values = {
         "peft_type": "LORA",
@@ -111,8 +125,10 @@ def save_adapter(directory: Path, model: Transformer, name: str = DEFAULT, *, ba
 
 
 @torch.no_grad()
-def load_adapter(model: Transformer, directory: Path, *, name: str = DEFAULT) -> Transformer:
-    """Attach what `directory` holds under `name`; it becomes the active adapter."""
+def load_adapter(
+    model: Transformer, directory: Path, *, name: str = DEFAULT, rope_interleaved: bool = True
+) -> Transformer:
+    """Attach what `directory` holds under `name`; it becomes the active adapter. See `save_adapter`."""
     files = open_adapter(directory)
     places = _places(files, model.config)
     factors = {place: files.read(place.hf_name) for place in places}
@@ -125,8 +141,10 @@ def load_adapter(model: Transformer, directory: Path, *, name: str = DEFAULT) ->
     attach_lora(model, config, name=name, generator=torch.Generator())  # leaves torch's own draws alone
     for place, part in lora_parts(model, name):
         down, up = factors[place]
+        if rope_interleaved and place.rope_head_dim is not None:
+            up = interleaved_to_half(up, model.config.rope_dim, head_dim=place.rope_head_dim)
         part.lora_A.copy_(down)
-        part.lora_B.copy_(_rows_inward(up, place, model.config))
+        part.lora_B.copy_(up)
     return model
 
 
@@ -283,15 +301,3 @@ def _places(files: AdapterFiles, config: ModelConfig) -> tuple[LoraPlace, ...]:
 
 def _name(module: str, factor: str) -> str:
     return f"base_model.model.{module}.lora_{factor}.weight"
-
-
-def _rows_outward(up: Tensor, place: LoraPlace, config: ModelConfig) -> Tensor:
-    if place.rope_head_dim is None:
-        return up
-    return half_to_interleaved(up, config.rope_dim, head_dim=place.rope_head_dim)
-
-
-def _rows_inward(up: Tensor, place: LoraPlace, config: ModelConfig) -> Tensor:
-    if place.rope_head_dim is None:
-        return up
-    return interleaved_to_half(up, config.rope_dim, head_dim=place.rope_head_dim)

@@ -9,7 +9,7 @@ compute.
 Not here: which matrices get adapters (lora_places.py, lora.py), files (checkpoint/peft.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -31,7 +31,8 @@ class AdapterRouting:
 
     configs: dict[str, LoraConfig] = field(default_factory=dict)  # by name, in the order of attaching
     active: str | None = None  # for all rows, where `rows` is None
-    rows: Tensor | None = None  # (S,) number of an adapter in `names`, -1: none; see `using_rows`
+    rows: Tensor | None = None  # (S,) number of an adapter in `names`, -1: none; set by `using_rows`
+    _tokens: dict[int, dict[str, Tensor]] = field(default_factory=dict, repr=False)  # see `tokens`
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,6 +53,27 @@ class AdapterRouting:
         with self._set(None, rows):
             yield
 
+    def tokens(self, count: int) -> Mapping[str, Tensor]:
+        """Which of `count` tokens use which adapter, where rows differ. Each (t,), none of them empty.
+
+        Worked out once per pass and not once per matrix: asking an accelerator makes it stop.
+        """
+        rows = self.rows
+        if rows is None or len(rows) == 0 or count % len(rows):
+            raise ConfigError(
+                f"{0 if rows is None else len(rows)} rows name their adapters, but the input has {count} "
+                "tokens, which is no multiple of that; give one number per sequence or per token."
+            )
+        if count not in self._tokens:
+            numbers = rows.repeat_interleave(count // len(rows))  # (T,)
+            used = set(rows.tolist())
+            self._tokens[count] = {
+                name: (numbers == number).nonzero().squeeze(1)
+                for number, name in enumerate(self.names)
+                if number in used
+            }
+        return self._tokens[count]
+
     def require(self, name: str) -> None:
         """Refuse a name that is not attached."""
         if name not in self.configs:
@@ -62,12 +84,12 @@ class AdapterRouting:
 
     @contextmanager
     def _set(self, active: str | None, rows: Tensor | None) -> Iterator[None]:
-        before = self.active, self.rows
-        self.active, self.rows = active, rows
+        before = self.active, self.rows, self._tokens
+        self.active, self.rows, self._tokens = active, rows, {}
         try:
             yield
         finally:
-            self.active, self.rows = before
+            self.active, self.rows, self._tokens = before
 
 
 class LowRank(nn.Module):
@@ -140,8 +162,9 @@ class LoraLinear(nn.Module):
         """
         routing, weight = self.routing, self.base.weight
         if routing.rows is not None:
-            for name in self._names_in(routing.rows):
-                raise ConfigError(unservable(name))
+            for name in routing.tokens(len(routing.rows)):
+                if name in self.adapters:
+                    raise ConfigError(unservable(name))
             return weight
         adapter = self._adapter(routing.active)
         return weight if adapter is None else with_delta(weight, adapter)
@@ -150,31 +173,18 @@ class LoraLinear(nn.Module):
         out = self.base(x)
         routing = self.routing
         if routing.rows is not None:
-            return self._mixed(x, out, routing.rows)
+            return self._mixed(x, out)
         adapter = self._adapter(routing.active)
         return out if adapter is None else out + adapter.spread(x, rows=self.rows)
 
-    def _mixed(self, x: Tensor, out: Tensor, rows: Tensor) -> Tensor:
+    def _mixed(self, x: Tensor, out: Tensor) -> Tensor:
         """Every row its own adapter: the tokens of one adapter together, then the next."""
         flat, added = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])  # (T, K), (T, N)
-        if len(rows) == 0 or len(flat) % len(rows):
-            raise ConfigError(
-                f"{len(rows)} rows name their adapters, but the input has {len(flat)} tokens, "
-                "which is no multiple of that; give one number per sequence or per token."
-            )
-        numbers = rows.flatten().repeat_interleave(len(flat) // len(rows))  # (T,)
-        for name in self._names_in(rows):
-            chosen = (numbers == self.routing.names.index(name)).nonzero().squeeze(1)
-            adapter = cast(Adapter, self.adapters[name])
-            added = added.index_add(0, chosen, adapter.spread(flat[chosen], rows=self.rows))
+        for name, chosen in self.routing.tokens(len(flat)).items():
+            adapter = self._adapter(name)
+            if adapter is not None:
+                added = added.index_add(0, chosen, adapter.spread(flat[chosen], rows=self.rows))
         return added.view(out.shape)
-
-    def _names_in(self, rows: Tensor) -> list[str]:
-        """The adapters of this matrix that some row uses."""
-        used = set(rows.unique().tolist())
-        return [
-            name for number, name in enumerate(self.routing.names) if number in used and name in self.adapters
-        ]
 
     def _adapter(self, name: str | None) -> Adapter | None:
         return cast(Adapter, self.adapters[name]) if name is not None and name in self.adapters else None

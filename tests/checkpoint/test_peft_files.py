@@ -115,15 +115,17 @@ def test_the_files_say_what_peft_wants_to_know(adapter):
     }
 
 
-def test_rotary_rows_are_interleaved_in_the_file(tmp_path):
+def test_rotary_rows_are_interleaved_in_the_file_unless_the_base_has_them_otherwise(tmp_path):
     # kv_a rows: 5 of the latent, then the rotary ones: ours in halves, 5 6 | 7 8, theirs in pairs, 5 7 | 6 8
     model = trained(DEEPSEEK, targets=("kv_a_proj_with_mqa",))
     path = "layers.0.attention.qkv_a.adapters.here.kv_a_proj_with_mqa.lora_B"
     model.get_parameter(path).data = torch.arange(9.0).unsqueeze(1).expand(9, 2).clone()
-    save_adapter(tmp_path / "adapter", model, "here", base_model="a/base")
     name = "base_model.model.model.layers.0.self_attn.kv_a_proj_with_mqa.lora_B.weight"
-    rows = safetensors.torch.load_file(tmp_path / "adapter" / WEIGHTS)[name][:, 0]
-    assert rows.tolist() == [0, 1, 2, 3, 4, 5, 7, 6, 8]
+    for is_interleaved, expected in ((True, [0, 1, 2, 3, 4, 5, 7, 6, 8]), (False, list(range(9)))):
+        save_adapter(tmp_path / "a", model, "here", base_model="a/base", rope_interleaved=is_interleaved)
+        assert safetensors.torch.load_file(tmp_path / "a" / WEIGHTS)[name][:, 0].tolist() == expected
+        other = load_adapter(build(DEEPSEEK), tmp_path / "a", name="here", rope_interleaved=is_interleaved)
+        assert torch.equal(other.get_parameter(path), model.get_parameter(path))
 
 
 def test_what_peft_writes_besides_does_not_disturb(adapter):
