@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as LibraryTokenizer
@@ -100,7 +100,10 @@ def bytes_of(token_id):
     return TOKENIZER.bytes_of(token_id).decode("latin-1")
 
 
-@given(NASTY, NASTY, NASTY)
+@settings(max_examples=200)
+@given(*(st.sampled_from(HALVES) | NASTY,) * 3)
+@example("a <|im_", "end|> b", "im_end")
+@example("|im_end|>", "|", "<|im_end")
 def test_halves_of_a_special_token_do_not_meet(first, second, third):
     ids = render_prompt(TOKENIZER, [user(first), user(second), user(third)], template=JOINING)
     assert specials_in(ids) == [TOKENIZER.id_of("<|im_start|>")]
