@@ -1,7 +1,7 @@
 """From a model directory to requests in text: loads weights and tokenizer, and builds the engine over them.
 
 Why: the batch call and the asynchronous one start the same way.
-In:  a directory that `save_model` wrote, with its tokenizer.  Out: `TextRequests`.
+In:  the path of a checkpoint of any format, with its tokenizer.  Out: `TextRequests`.
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from tenth.checkpoint.model_dir import load_model
+from tenth.checkpoint.companions import load_tokenizer, require_vocabulary
+from tenth.checkpoint.model_dir import load_config, load_model
 from tenth.checkpoint.peft import load_adapter
 from tenth.engine.engine import Engine
 from tenth.engine.settings import EngineSettings
 from tenth.llm.text_requests import TextRequests
-from tenth.tokenizer.tokenizer import Tokenizer
 
 
 def load_requests(
@@ -26,8 +26,10 @@ def load_requests(
 ) -> TextRequests:
     """Everything slow or fallible happens here. `dtype` is that of the matrices; `adapters` are PEFT
     directories by the names that requests will call them."""
-    tokenizer = Tokenizer.load(Path(model_dir))
-    model = load_model(Path(model_dir), dtype=dtype)
+    path = Path(model_dir)
+    tokenizer = load_tokenizer(path)
+    require_vocabulary(tokenizer, load_config(path), source=path)
+    model = load_model(path, dtype=dtype)
     for name, directory in (adapters or {}).items():
         load_adapter(model, Path(directory), name=name)
     return TextRequests(Engine(model, settings or EngineSettings()), tokenizer, model.config)

@@ -21,7 +21,6 @@ from tenth.llm.detokenizer import build_detokenizer
 from tenth.llm.outputs import Piece
 from tenth.llm.stop_strings import StopStrings
 from tenth.model.config import ModelConfig
-from tenth.tokenizer.special import BOS
 from tenth.tokenizer.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -109,9 +108,9 @@ class TextRequests:
     ) -> TextRequest:
         """A request whose every fault has been found. `name` is for messages and need not be unique."""
         ids = self.prompt_ids(prompt)
-        eos = self.tokenizer.eos_id
-        if not stops.ignore_eos and eos not in params.stop_ids:
-            params = dataclasses.replace(params, stop_ids=(*params.stop_ids, eos))
+        if not stops.ignore_eos:
+            stop_ids = tuple(dict.fromkeys((*params.stop_ids, *self.tokenizer.eos_ids)))
+            params = dataclasses.replace(params, stop_ids=stop_ids)
         self.engine.check(ids, params, name=name, adapter=adapter)
         request = Request(
             # Unique, so that no late update of an aborted request meets a new one of the same name.
@@ -126,13 +125,14 @@ class TextRequests:
         return TextRequest(request=request, stops=StopStrings(stops.strings, include_stop=stops.include))
 
     def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        """Ids as they are; of a text, the ids behind the token that begins every document.
+        """Ids as they are; of a text, the ids behind the token that begins a document, where there is one.
 
         Special tokens may be written out. For what strangers wrote, render a conversation instead.
         """
         if not isinstance(prompt, str):
             return tuple(prompt)
-        return tuple(self.tokenizer.encode(prompt if prompt.startswith(BOS) else BOS + prompt))
+        ids, bos_id = self.tokenizer.encode(prompt), self.tokenizer.bos_id
+        return tuple(ids if bos_id is None or ids[:1] == [bos_id] else [bos_id, *ids])
 
     def add(self, asked: TextRequest) -> None:
         """Hand it to the engine, or raise what the engine raises: QueueFull, for one."""

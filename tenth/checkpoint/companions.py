@@ -1,0 +1,87 @@
+"""What belongs to a checkpoint beside its weights: the tokenizer and the chat template, of any format.
+
+Why: a Hugging Face directory keeps them in files of its own, a GGUF file inside, and llama2.c beside itself;
+whoever loads a model should not have to know.
+In:  the path of a checkpoint, as `open_checkpoint` takes it. Out: a Tokenizer, a ChatTemplate.
+Not here: the weights (opened.py), what a template does (tokenizer/chat.py).
+"""
+
+from pathlib import Path
+
+from tenth.base.errors import CheckpointError
+from tenth.checkpoint.whole_dir import readable
+from tenth.model.config import ModelConfig
+from tenth.tokenizer.chat import ChatTemplate, Template
+from tenth.tokenizer.jinja_files import read_template, template_from
+from tenth.tokenizer.tokenizer import Tokenizer
+
+_GGUF = b"GGUF"
+_MAX_NEIGHBOURS = 100  # a folder of downloads is not searched without end
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The vocabulary of the checkpoint at `path`."""
+    place = readable(path)
+    if place.is_dir():
+        return Tokenizer.load(place)
+    if is_gguf(place):
+        from tenth.checkpoint.gguf_reader import gguf_tokenizer  # it needs a library that not everyone has
+
+        return gguf_tokenizer(place)
+    return _llama2c_tokenizer(place)
+
+
+def load_template(path: Path, tokenizer: Tokenizer) -> ChatTemplate:
+    """The chat template of the checkpoint at `path`; PLAIN where it has none."""
+    place = readable(path)
+    if place.is_dir():
+        return read_template(place)
+    if is_gguf(place):
+        from tenth.checkpoint.gguf_reader import gguf_chat_template
+
+        text = gguf_chat_template(place)
+        if text is not None:
+            return template_from(text, specials=_specials(tokenizer))
+    return Template.PLAIN
+
+
+def require_vocabulary(tokenizer: Tokenizer, config: ModelConfig, *, source: object) -> None:
+    """Refuse a tokenizer with ids that the embedding has no row for. More rows than tokens are usual."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{source}: the tokenizer has {tokenizer.vocab_size:,} tokens and the embedding only "
+            f"{config.vocab_size:,} rows; put the tokenizer there that came with these weights."
+        )
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as a GGUF file does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_GGUF)) == _GGUF
+    except OSError as error:
+        raise CheckpointError(f"could not read {path}: {error.strerror or error}; check the path.") from error
+
+
+def _llama2c_tokenizer(path: Path) -> Tokenizer:
+    """The vocabulary beside a llama2.c file: of the weights' size, `tokenizer.bin` first, then `tok*.bin`."""
+    from tenth.checkpoint.opened import open_checkpoint
+
+    wanted = open_checkpoint(path).config.vocab_size
+    found = [path.parent / "tokenizer.bin", *sorted(path.parent.glob("tok*.bin"))][:_MAX_NEIGHBOURS]
+    for candidate in found:
+        if candidate.is_file() and candidate != path:
+            tokenizer = Tokenizer.load(candidate)
+            if tokenizer.vocab_size == wanted:
+                return tokenizer
+    raise CheckpointError(
+        f"{path} has no vocabulary beside it: neither tokenizer.bin nor a tok*.bin there holds {wanted:,} "
+        "tokens; put the one that the model was trained with beside it."
+    )
+
+
+def _specials(tokenizer: Tokenizer) -> dict[str, str]:
+    """What templates call the ends, as the vocabulary spells them."""
+    spelled = {token_id: token for token, token_id in tokenizer.special_tokens.items()}
+    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
+    return {name: spelled[token_id] for name, token_id in ends.items() if token_id in spelled}
