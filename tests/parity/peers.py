@@ -22,9 +22,7 @@ from tenth.model.transformer import Transformer
 # softmax (and its router) in float32 even for float64 weights, which leaves 4e-6 there.
 TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-5}
 VOCABULARY = 64
-TOKENS = (
-    96  # three times the original contexts of the tests, so that stretched and plain angles differ widely
-)
+TOKENS = 96  # three times the original contexts, so that stretched and plain angles differ widely
 LENGTHS = (96, 57, 1, 40)  # of a padded batch
 
 

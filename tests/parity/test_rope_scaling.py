@@ -1,4 +1,4 @@
-"""Every kind of rope scaling turns as transformers turns it: frequencies, sizes, and the network around them."""
+"""Every kind of rope scaling turns as transformers turns it: frequencies, sizes, the network around."""
 
 import dataclasses
 
@@ -97,7 +97,7 @@ def test_published_frequencies_are_equal(theta, scaling):
 
 
 def test_scores_of_grouped_queries_are_not_corrected_by_mscale():
-    # With both mscales a file sizes the rotation by their ratio, and nothing else: only MLA corrects its softmax.
+    # With both mscales a file sizes the rotation by their ratio; only MLA corrects its softmax as well.
     keys = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32}
     peer = build_peer(PLAIN, rope_scaling={**keys, "mscale": 1.0, "mscale_all_dim": 0.707})
     config = from_hf(peer.config.to_dict(), name="llama")

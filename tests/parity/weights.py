@@ -35,9 +35,7 @@ def load(network: Transformer, state: Mapping[str, Tensor], *, is_interleaved: b
     """
     ours = translate(state, network.config, is_interleaved=is_interleaved)
     moe = network.config.moe
-    if (
-        moe and moe.topk_method != "noaux_tc"
-    ):  # a bias that takes no part is in no checkpoint: anything will do
+    if moe and moe.topk_method != "noaux_tc":  # the bias takes no part and is in no file: anything will do
         names = [name for name in network.state_dict() if name.endswith("router.bias")]
         ours |= {name: torch.full((moe.n_routed_experts,), 7.0) for name in names}
     network.load_state_dict(ours, strict=True)
