@@ -37,6 +37,7 @@ from tenth.checkpoint.tensor_file import require_finite, require_fit
 from tenth.checkpoint.whole_dir import readable, whole_directory
 from tenth.model.config import ModelConfig
 from tenth.model.hf_config import from_hf, is_rope_interleaved, to_hf
+from tenth.model.lora import adapter_names
 from tenth.model.quantize import Quantisation, quantisation_of, with_empty_matrices
 from tenth.model.transformer import Transformer
 from tenth.tokenizer.chat import ChatTemplate
@@ -62,6 +63,11 @@ def save_model(
     `weights`: float32 masters to store in place of the model's own rounded parameters, by the same names.
     `fp8`: store projections as DeepSeek publishes them. `keep_mtp` False: leave the draft modules out.
     """
+    if adapter_names(model):
+        raise ConfigError(
+            f"{directory}: the model carries {', '.join(adapter_names(model))} beside its weights; merge_lora "
+            "makes it one model, save_adapter writes an adapter alone."
+        )
     own = model.state_dict()
     tensors = {**own, **(weights or {})}
     require_fit(tensors, own, source=directory)
@@ -111,6 +117,12 @@ def load_model(path: Path, *, dtype: torch.dtype) -> Transformer:
 def load_config(path: Path) -> ModelConfig:
     """The configuration alone."""
     return from_hf(read_config(path)) if readable(path).is_dir() else open_checkpoint(path).config
+
+
+def has_interleaved_rope(path: Path) -> bool:
+    """Whether the rotary rows of these files are: an adapter's rows lie as those of its base do."""
+    is_directory = readable(path).is_dir()
+    return is_rope_interleaved(read_config(path) if is_directory else open_checkpoint(path).config_values)
 
 
 def load_quantisation(directory: Path) -> Quantisation | None:
