@@ -34,7 +34,7 @@ def read_object(path: Path, *, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, A
 def parse_object(data: bytes, *, source: str) -> dict[str, Any]:
     """The JSON object in `data`; `source` is how an error calls it."""
     try:
-        values = json.loads(data, object_pairs_hook=_without_doubles)
+        values = json.loads(data.decode(), object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, a number too long
         reason = str(error)[:100]
         raise CheckpointError(f"{source} is damaged: it is not valid JSON ({reason}); restore it.") from error

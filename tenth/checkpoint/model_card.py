@@ -37,7 +37,7 @@ class ModelCard:
         if self.cost:
             parts.append(f"## Cost\n\n{_line(self.cost)}")
         if self.scores:
-            rows = [f"| {_line(what)} | {score:.3f} |" for what, score in self.scores.items()]
+            rows = [f"| {_cell(what)} | {score:.3f} |" for what, score in self.scores.items()]
             parts.append("\n".join(["## Scores", "", "| measured | score |", "|---|---|", *rows]))
         if self.command:
             parts.append(f"## Command\n\n```\n{_line(self.command)}\n```")
@@ -60,3 +60,7 @@ def _numbered(sentences: Sequence[str]) -> list[str]:
 def _line(text: str) -> str:
     """Without line breaks, which would end a list or a table."""
     return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _line(text).replace("|", "\\|")

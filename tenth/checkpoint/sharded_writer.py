@@ -54,7 +54,7 @@ class _Shard:
         if self._file is None and self.num_bytes <= _HELD_BYTES:
             self._held.append(bytes(data))
         else:
-            self._opened().write(data)
+            self._opened(_HEADER_ROOM).write(data)
 
     def close(self) -> None:
         """Write what was held, and the header."""
@@ -66,7 +66,7 @@ class _Shard:
         file.write(room.to_bytes(8, "little") + header.ljust(room))
         file.close()
 
-    def _opened(self, room: int = _HEADER_ROOM) -> BinaryIO:
+    def _opened(self, room: int) -> BinaryIO:
         if self._file is None:
             self._file = self.path.open("wb")
             self._file.seek(8 + room)
