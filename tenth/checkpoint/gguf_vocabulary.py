@@ -23,7 +23,7 @@ from tenth.tokenizer.vocabulary import Vocabulary, added_token, byte_level_spec
 
 _PREFIX = "tokenizer.ggml."
 _WHOLE = "tokenizer.huggingface.json"
-_NEAREST = "spark2_5"
+_NEAREST = "qwen2"  # how near: benchmarks/llama_golden.py
 _NORMALIZERS = ("NFC",)  # what llama.cpp leaves out and texts rarely need
 
 
@@ -32,8 +32,9 @@ def own_cut_warning(tokenizer: Tokenizer) -> str | None:
     if not tokenizer.is_byte_level or cut_of(tokenizer.spec()) is not None:
         return None
     return (
-        f"llama.cpp does not know the cut of this vocabulary and will use the nearest, '{_NEAREST}'. "
-        "Pass ids instead of text where every id matters."
+        f"llama.cpp does not know how tenth cuts texts into words and will do as '{_NEAREST}' does: documents of "
+        "the built-in tasks get the same ids, while runs of blanks before a digit or at a line's end may not; "
+        "pass it ids instead of text where every id matters."
     )
 
 

@@ -57,6 +57,8 @@ def write_gguf(
     `is_interleaved`: whether the source holds DeepSeek's rotated rows as DeepSeek does (`rope_interleave`).
     `on_progress` hears how many of how many bytes of numbers are written.
     """
+    if file_type not in FILE_TYPES:
+        raise ConfigError(f"type '{file_type}' is not known; choose one of {', '.join(FILE_TYPES)}.")
     number_type, llama_type = FILE_TYPES[file_type]
     infos = source.infos()
     table = list(entries(config, is_interleaved=is_interleaved))
@@ -244,9 +246,3 @@ def _num_bytes(entry: Entry, kind: GgmlType) -> int:
 
 def _pad(file: BinaryIO) -> None:
     file.write(bytes(-file.tell() % _ALIGNMENT))
-
-
-def require_file_type(name: str) -> None:
-    """A sentence for a type that is not written."""
-    if name not in FILE_TYPES:
-        raise ConfigError(f"--type {name} is not known; choose one of {', '.join(FILE_TYPES)}.")

@@ -1,0 +1,59 @@
+"""A checkpoint of any format as one GGUF file with its vocabulary and its chat template.
+
+Why: what tenth trains should run where people run models, and that is llama.cpp and what is built on it.
+In:  a checkpoint's path, a target, a type.  Out: the file, its size, and what its user has to know.
+MTP layers are left out, as llama.cpp's own converter leaves them out.
+Not here: how the file is written (gguf_writer.py), the command (cli/export.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenth.checkpoint.companions import load_template, load_tokenizer
+from tenth.checkpoint.gguf_vocabulary import own_cut_warning, vocabulary_keys
+from tenth.checkpoint.gguf_writer import write_gguf
+from tenth.checkpoint.opened import open_checkpoint
+from tenth.tokenizer.chat import ChatTemplate, Template
+from tenth.tokenizer.jinja_files import OWN_TEXTS
+from tenth.tokenizer.jinja_template import JinjaTemplate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written."""
+
+    path: Path
+    num_bytes: int
+    warnings: tuple[str, ...]
+
+
+def export_gguf(
+    path: Path, target: Path, *, file_type: str, on_progress: Callable[[int, int], None]
+) -> Exported:
+    """Write `target`; `on_progress` hears how many of how many bytes of numbers are written."""
+    checkpoint = open_checkpoint(path)
+    config = checkpoint.config
+    tokenizer = load_tokenizer(path)
+    keys = vocabulary_keys(tokenizer, vocab_size=config.vocab_size)
+    text = _text_of(load_template(path, tokenizer))
+    write_gguf(
+        target,
+        config,
+        checkpoint.source,
+        file_type=file_type,
+        is_interleaved=checkpoint.config_values.get("rope_interleave", True) is not False,
+        beside=keys if text is None else {**keys, "tokenizer.chat_template": text},
+        on_progress=on_progress,
+    )
+    warning = own_cut_warning(tokenizer)
+    return Exported(
+        path=target, num_bytes=target.stat().st_size, warnings=() if warning is None else (warning,)
+    )
+
+
+def _text_of(template: ChatTemplate) -> str | None:
+    """Jinja's text; none for a base model, which continues what it is given."""
+    if isinstance(template, JinjaTemplate):
+        return template.text
+    return None if template is Template.PLAIN else OWN_TEXTS[template]
