@@ -65,8 +65,8 @@ def save_model(
     """
     if adapter_names(model):
         raise ConfigError(
-            f"{directory}: the model carries {', '.join(adapter_names(model))} beside its weights; merge_lora "
-            "makes it one model, save_adapter writes an adapter alone."
+            f"{directory}: adapters lie beside the model's weights ({', '.join(adapter_names(model))}); "
+            "merge_lora makes it one model, save_adapter writes an adapter alone."
         )
     own = model.state_dict()
     tensors = {**own, **(weights or {})}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from tenth.checkpoint.companions import load_tokenizer, require_vocabulary
-from tenth.checkpoint.model_dir import load_config, load_model
+from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model
 from tenth.checkpoint.peft import load_adapter
 from tenth.engine.engine import Engine
 from tenth.engine.settings import EngineSettings
@@ -31,5 +31,5 @@ def load_requests(
     require_vocabulary(tokenizer, load_config(path), source=path)
     model = load_model(path, dtype=dtype)
     for name, directory in (adapters or {}).items():
-        load_adapter(model, Path(directory), name=name)
+        load_adapter(model, Path(directory), name=name, rope_interleaved=has_interleaved_rope(path))
     return TextRequests(Engine(model, settings or EngineSettings()), tokenizer, model.config)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenth.base.errors import CheckpointError, TenthError
+from tenth.base.errors import CheckpointError, ConfigError, TenthError
+from tenth.checkpoint.model_dir import save_model
 from tenth.checkpoint.peft import (
     CONFIG,
     PICKLE,
@@ -140,6 +141,12 @@ def test_what_peft_writes_besides_does_not_disturb(adapter):
     load_adapter(build(), adapter)
     change_config(adapter, target_modules=".*(q_proj|down_proj)")
     load_adapter(build(), adapter)
+
+
+def test_a_model_with_an_adapter_is_not_saved_as_if_it_had_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"adapters lie beside the model's weights \(here\); merge_lora"):
+        save_model(tmp_path / "model", trained())
+    assert not (tmp_path / "model").exists()
 
 
 # what is no plain adapter
