@@ -58,6 +58,8 @@ _FAMILIES: Mapping[str, _Family] = {
         written={"hidden_act": "silu", "mlp_bias": False},
     ),
 }
+# Whoever counts or names parameters goes through them all. Published: 126 layers, 61 * 384 experts.
+_MOST_LAYERS, _MOST_EXPERTS = 1 << 12, 1 << 18
 # How DeepSeek's published weights are stored (arXiv:2412.19437, section 3.3; README_WEIGHTS).
 _FP8_BLOCKS: Mapping[str, Any] = {
     "activation_scheme": "dynamic",
@@ -120,13 +122,15 @@ def from_hf(values: Mapping[str, Any], *, name: str | None = None) -> ModelConfi
         name=name or read_value(own, "name", str, model_type),
         vocab_size=read_value(values, "vocab_size", int),
         hidden_size=read_value(values, "hidden_size", int),
-        num_hidden_layers=read_value(values, "num_hidden_layers", int),
+        num_hidden_layers=read_value(values, "num_hidden_layers", int, most=_MOST_LAYERS),
         num_attention_heads=read_value(values, "num_attention_heads", int),
         intermediate_size=read_value(values, "intermediate_size", int),
         mla=_mla_from_hf(values) if is_latent else None,
         gqa=None if is_latent else _gqa_from_hf(values, model_type),
         moe=_moe_from_hf(values, own, model_type),
-        num_nextn_predict_layers=read_value(values, "num_nextn_predict_layers", int, 0, least=0),
+        num_nextn_predict_layers=read_value(
+            values, "num_nextn_predict_layers", int, 0, least=0, most=_MOST_LAYERS
+        ),
         max_position_embeddings=rope.max_position_embeddings,
         rope_theta=rope.theta,
         rope_scaling=rope.scaling,
@@ -205,8 +209,8 @@ def _require_built(values: Mapping[str, Any], model_type: str) -> None:
             )
     # Qwen's files name a window that `use_sliding_window` turns off; without that key it is in use.
     window = None if "use_sliding_window" in values else values.get("sliding_window")
-    kinds = values.get("layer_types")
-    if window is not None or (kinds and set(map(str, kinds)) != {"full_attention"}):
+    kinds = values.get("layer_types") or ["full_attention"]
+    if window is not None or not isinstance(kinds, list) or kinds != ["full_attention"] * len(kinds):
         raise ConfigError(
             f"config.json: sliding windows (sliding_window = {values.get('sliding_window')!r}) are not "
             "implemented; choose a checkpoint whose layers attend to the whole text."
@@ -287,6 +291,7 @@ def _moe_from_hf(values: Mapping[str, Any], own: Mapping[str, Any], model_type: 
     is_latent, is_v2 = model_type.startswith("deepseek"), model_type == "deepseek_v2"
     if not (values.get("n_routed_experts") if is_latent else model_type == "qwen3_moe"):
         return None
+    most_experts = _MOST_EXPERTS // read_value(values, "num_hidden_layers", int, most=_MOST_LAYERS)
     common: dict[str, Any] = {
         "num_experts_per_tok": read_value(values, "num_experts_per_tok", int),
         "moe_intermediate_size": read_value(values, "moe_intermediate_size", int),
@@ -298,7 +303,7 @@ def _moe_from_hf(values: Mapping[str, Any], own: Mapping[str, Any], model_type: 
     if not is_latent:
         key = "num_experts" if "num_experts" in values else "num_local_experts"  # as transformers 5 saves it
         return MoeConfig(
-            n_routed_experts=read_value(values, key, int),
+            n_routed_experts=read_value(values, key, int, most=most_experts),
             n_shared_experts=0,
             norm_topk_prob=read_value(values, "norm_topk_prob", bool, False),
             scoring_func="softmax",
@@ -309,7 +314,7 @@ def _moe_from_hf(values: Mapping[str, Any], own: Mapping[str, Any], model_type: 
     method = _v2_method(values) if is_v2 else "noaux_tc"
     has_groups = method != "greedy"  # that rule does not look at the groups a file names
     return MoeConfig(
-        n_routed_experts=read_value(values, "n_routed_experts", int),
+        n_routed_experts=read_value(values, "n_routed_experts", int, most=most_experts),
         n_shared_experts=read_value(values, "n_shared_experts", int, 0 if is_v2 else None, least=0),
         n_group=read_value(values, "n_group", int, 1 if is_v2 else None) if has_groups else 1,
         topk_group=read_value(values, "topk_group", int, 1 if is_v2 else None) if has_groups else 1,

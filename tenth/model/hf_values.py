@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from tenth.base.errors import ConfigError
 
 # Larger than any size of a network that was ever published; a damaged file holds larger ones.
-MOST = 1 << 31
+MOST_INT, MOST_FLOAT = 1 << 31, 1e15
 
 T = TypeVar("T", int, float, bool, str, dict)
 
@@ -24,23 +24,22 @@ def read_value(
     default: Any = None,
     *,
     least: int = 1,
-    most: int = MOST,
+    most: int = MOST_INT,
 ) -> T:
-    """values[key] as `kind`; `default` None: the key must be there. Numbers lie between `least` and `most`,
-    floats only between 0 and `most`."""
+    """values[key] as `kind`; `default` None: the key must be there. Integers lie between `least` and `most`,
+    floats are finite and not negative."""
     value = values.get(key)
     if value is None:
         value = default
     if value is None:
         raise ConfigError(f"config.json: '{key}' is missing; restore the file that came with the checkpoint.")
     if kind is float and type(value) is int:
-        value = float(value) if abs(value) <= most else math.inf
+        value = float(value) if abs(value) <= MOST_FLOAT else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"config.json: {key} = {value!r} should be of type {kind.__name__}; mend the file.")
-    is_number = kind is int or kind is float
-    bottom = least if kind is int else 0
-    if is_number and not bottom <= value <= most:  # type: ignore[operator]
+    bounds = {int: (least, most), float: (0, MOST_FLOAT)}.get(kind)
+    if bounds and not bounds[0] <= value <= bounds[1]:  # type: ignore[operator]
         raise ConfigError(
-            f"config.json: {key} = {value!r} should lie between {bottom} and {most}; mend the file."
+            f"config.json: {key} = {value!r} should lie between {bounds[0]} and {bounds[1]}; mend the file."
         )
     return value

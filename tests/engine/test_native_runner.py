@@ -112,7 +112,7 @@ CUTS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     "config",
-    [NETWORKS[name] for name in ("deepseek", "qwen", "deepseek v2", "qwen3, experts")],
+    [NETWORKS[name] for name in ("deepseek", "qwen", "deepseek v2", "qwen3, experts", "llama, biases")],
     ids=lambda c: c.name,
 )
 def test_a_token_has_the_same_bits_however_the_batch_is_cut(config, dtype, cache, cut):

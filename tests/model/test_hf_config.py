@@ -171,7 +171,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         name=draw(st.text(min_size=1)),
         vocab_size=draw(POSITIVE),
         hidden_size=draw(POSITIVE),
-        num_hidden_layers=draw(POSITIVE),
+        num_hidden_layers=draw(st.integers(1, 1 << 12)),
         num_attention_heads=4,
         intermediate_size=draw(POSITIVE),
         mla=draw(MLA) if is_latent else None,
@@ -194,6 +194,29 @@ def test_what_is_written_reads_as_what_it_was(config):
     except ConfigError:  # no family has this combination
         return
     assert from_hf(written) == config
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=9), part, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_a_damaged_file_is_a_sentence_or_a_network_that_can_be_counted(data):
+    values = dict(data.draw(st.sampled_from(PUBLISHED)).values)
+    for key in data.draw(st.lists(st.sampled_from([*sorted(values), "layer_types"]), max_size=3)):
+        values[key] = data.draw(JSON)
+    if isinstance(values.get("rope_scaling"), dict):
+        rope = dict(values["rope_scaling"])
+        rope[data.draw(st.sampled_from([*rope, "rope_type"]))] = data.draw(JSON)
+        values["rope_scaling"] = rope
+    try:
+        config = from_hf(values)
+    except ConfigError:
+        return
+    assert count(config).total_parameters > 0
 
 
 def test_transformers_5_keeps_theta_and_scaling_in_rope_parameters():
@@ -267,6 +290,8 @@ LONGROPE = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]
         (R1, {"vocab_size": True}, "vocab_size = True should be of type int"),
         (R1, {"vocab_size": -5}, "vocab_size = -5 should lie between 1 and"),
         (R1, {"hidden_size": 1 << 40}, "hidden_size = 1099511627776 should lie between 1 and"),
+        (R1, {"num_hidden_layers": 1 << 20}, "num_hidden_layers = 1048576 should lie between 1 and 4096"),
+        (R1, {"n_routed_experts": 1 << 20}, "n_routed_experts = 1048576 should lie between 1 and 4297"),
         (R1, {"max_position_embeddings": 1 << 30}, "max_position_embeddings = 1073741824 should lie"),
         (R1, {"rms_norm_eps": float("nan")}, "rms_norm_eps = nan should lie between 0 and"),
         (R1, {"rope_theta": 10**400}, "rope_theta = inf should lie between"),
