@@ -12,7 +12,7 @@ import typer
 
 from tenth import __version__
 from tenth.base.errors import TenthError
-from tenth.cli import chat, freeze, init, inspect, quantize, report, run, runs, tasks
+from tenth.cli import chat, export, freeze, init, inspect, quantize, report, rl, run, runs, sft, tasks
 
 # No pretty tracebacks: a report of a fault should hold what Python says, not what fits a terminal's width.
 commands = typer.Typer(
@@ -23,11 +23,14 @@ commands = typer.Typer(
     add_completion=False,
 )
 commands.command()(run.run)
+commands.command()(rl.rl)
+commands.command()(sft.sft)
 commands.add_typer(runs.app, name="runs")
 commands.command()(report.report)
 commands.command()(chat.chat)
 commands.command()(inspect.inspect)
 commands.command()(quantize.quantize)
+commands.command()(export.export)
 commands.add_typer(tasks.app, name="tasks")
 commands.command()(init.init)
 commands.command()(freeze.freeze)

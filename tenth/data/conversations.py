@@ -16,7 +16,7 @@ from typing import Any
 from tenth.base.errors import ConfigError, DataError
 from tenth.base.records import Message, Record, Role
 from tenth.data.rows import Row, read_rows
-from tenth.tokenizer.chat import Template, TrainingExample, render_training
+from tenth.tokenizer.chat import ChatTemplate, TrainingExample, render_trainings
 from tenth.tokenizer.tokenizer import Tokenizer
 
 CONVERSATION_FIELDS = ("messages", "conversations")
@@ -50,13 +50,16 @@ class PreferencePair(Record):
 
 
 def read_examples(
-    paths: Sequence[Path], tokenizer: Tokenizer, *, template: Template, max_tokens: int
+    paths: Sequence[Path], tokenizer: Tokenizer, *, template: ChatTemplate, max_tokens: int
 ) -> ExampleSet:
     """Every conversation of the files as ids and loss mask; those over `max_tokens` are only counted."""
     kept: list[TrainingExample] = []
     num_too_long = 0
-    for row in _rows(paths):
-        example = _example(row, tokenizer, template=template)
+    rows = list(_rows(paths))
+    rendered = render_trainings(tokenizer, [_messages(row) for row in rows], template=template)
+    for row, example in zip(rows, rendered, strict=True):
+        if isinstance(example, DataError):
+            raise row.error(str(example)) from example
         if len(example.ids) > max_tokens:
             num_too_long += 1
         else:
@@ -91,14 +94,6 @@ def _rows(paths: Sequence[Path]) -> Iterator[Row]:
 
 def _named(paths: Sequence[Path]) -> str:
     return ", ".join(str(path) for path in paths)
-
-
-def _example(row: Row, tokenizer: Tokenizer, *, template: Template) -> TrainingExample:
-    messages = _messages(row)
-    try:
-        return render_training(tokenizer, messages, template=template)
-    except DataError as error:
-        raise row.error(str(error)) from error
 
 
 def _messages(row: Row) -> list[Message]:

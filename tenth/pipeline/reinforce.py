@@ -35,7 +35,7 @@ from tenth.pipeline.stage import Outcome, open_log
 from tenth.rollout.collect import Rewards, collect, groups_of, has_signal
 from tenth.rollout.pool import LocalPool, SamplerPool
 from tenth.rollout.words import reflection_per_1k
-from tenth.tokenizer.chat import Template
+from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.training.batch_plan import BatchPlan
 from tenth.training.grpo import GrpoStats, grpo_update, step_metrics, weigh_rollouts
@@ -61,7 +61,7 @@ class Course:
 
     rl: RlSection
     seed: int
-    template: Template
+    template: ChatTemplate
     draw_problems: DrawProblems
     stop_ids: tuple[int, ...]  # what ends an answer
 

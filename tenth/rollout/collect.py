@@ -13,7 +13,7 @@ from tenth.base.records import Message, Problem, Role, Rollout
 from tenth.engine.request import SamplingParams
 from tenth.rollout.pool import SamplerPool
 from tenth.tasks.rewards import Scored
-from tenth.tokenizer.chat import Template, render_prompt
+from tenth.tokenizer.chat import ChatTemplate, render_prompt
 from tenth.tokenizer.tokenizer import Tokenizer
 
 
@@ -27,7 +27,9 @@ class Rewards(Protocol):
         ...
 
 
-def prompt_ids(problem: Problem, tokenizer: Tokenizer, *, template: Template, prefill: str = "") -> list[int]:
+def prompt_ids(
+    problem: Problem, tokenizer: Tokenizer, *, template: ChatTemplate, prefill: str = ""
+) -> list[int]:
     """The ids a sampler continues for this problem: its question, or the conversation that it came with."""
     return render_prompt(tokenizer, prompt_messages(problem), template=template, prefill=prefill)
 
@@ -52,7 +54,7 @@ def collect(
     rewards: Rewards,
     *,
     tokenizer: Tokenizer,
-    template: Template,
+    template: ChatTemplate,
     params: SamplingParams,
     policy_step: int,
 ) -> list[Rollout]:

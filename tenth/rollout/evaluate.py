@@ -19,7 +19,7 @@ from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.rollout.words import reflection_per_1k
 from tenth.tasks.rewards import Check, extract_answer, format_score
-from tenth.tokenizer.chat import Template
+from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
 
 _Z95 = 1.959964  # two-sided 95 % of the normal distribution
@@ -50,7 +50,7 @@ def answer_problems(
     check: Check,
     *,
     tokenizer: Tokenizer,
-    template: Template,
+    template: ChatTemplate,
     params: SamplingParams,
     prefill: str = "",
 ) -> list[list[Answer]]:

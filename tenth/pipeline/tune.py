@@ -1,0 +1,188 @@
+"""What `tenth rl` and `tenth sft` share: somebody's model opened, made to learn, saved, described.
+
+Why: both begin with any checkpoint that can be read and end with one that every tool can read; between them
+lies a run directory like that of every other run.
+In:  the path of a checkpoint, a recipe.  Out: `Base`, a policy that learns, `model/` in the run directory.
+Not here: what is trained on and how (tune_rl.py, tune_sft.py).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenth.base.config import dump_recipe
+from tenth.base.errors import ConfigError, RunError
+from tenth.base.files import file_hash, read_json, text_hash, write_json, write_whole
+from tenth.base.seeds import stream_seed
+from tenth.base.units import show_seconds
+from tenth.checkpoint.companions import load_template, load_tokenizer, require_vocabulary
+from tenth.checkpoint.model_card import ModelCard
+from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model, save_model
+from tenth.checkpoint.peft import load_adapter, save_adapter
+from tenth.model.config import ModelConfig
+from tenth.model.lora import DEFAULT, LoraConfig, attach_lora, default_targets
+from tenth.model.quantize import quantisation_of
+from tenth.model.transformer import Transformer
+from tenth.pipeline.machine import Machine
+from tenth.pipeline.run_dir import RECIPE, changed_settings, describe_run
+from tenth.pipeline.tune_recipe import TuneRecipe
+from tenth.tokenizer.chat import ChatTemplate
+from tenth.tokenizer.tokenizer import Tokenizer
+
+MODEL = "model"
+# What may differ between two calls of one run: it changes no result, or its content has a hash of its own.
+_FREE_KEYS = frozenset(
+    {
+        *("model", "tasks", "data", "price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints"),
+        *("reward_timeout_seconds", "reward_hashes"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Somebody's model, its weights not yet read."""
+
+    path: Path
+    config: ModelConfig
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path.resolve().name.removesuffix(".gguf").removesuffix(".bin")
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """What ends an answer. A model that begins another document has ended this one."""
+        bos = self.tokenizer.bos_id
+        return tuple(dict.fromkeys((*self.tokenizer.eos_ids, *(() if bos is None else (bos,)))))
+
+    def fingerprint(self) -> str:
+        """Of what the model is, not of every weight: quick for any size."""
+        return text_hash(repr(self.config), self.tokenizer.fingerprint(), repr(self.template))
+
+
+def open_base(path: Path) -> Base:
+    """Read everything but the weights."""
+    config, tokenizer = load_config(path), load_tokenizer(path)
+    require_vocabulary(tokenizer, config, source=path)
+    return Base(path=path, config=config, tokenizer=tokenizer, template=load_template(path, tokenizer))
+
+
+def load_policy(base: Base, recipe: TuneRecipe, *, dtype: torch.dtype) -> Transformer:
+    """The model as it was given, ready to learn: whole, or with a new adapter that does nothing yet."""
+    model = load_model(base.path, dtype=dtype)
+    if recipe.lora_rank is None:
+        if quantisation_of(model) is not None:
+            raise ConfigError(
+                f"{base.path} is quantised, and whole numbers cannot learn; give --lora 16 to train an "
+                "adapter beside it, or name the model that it was made from."
+            )
+        return model
+    lora = LoraConfig(
+        rank=recipe.lora_rank,
+        alpha=recipe.lora_alpha or 2.0 * recipe.lora_rank,
+        targets=recipe.lora_targets or default_targets(base.config),
+    )
+    generator = torch.Generator().manual_seed(stream_seed(recipe.seed, "lora"))
+    return attach_lora(model, lora, generator=generator)
+
+
+def load_trained(base: Base, recipe: TuneRecipe, run_dir: Path, *, dtype: torch.dtype) -> Transformer:
+    """What `save_trained` wrote."""
+    if recipe.lora_rank is None:
+        return load_model(run_dir / MODEL, dtype=dtype)
+    model, is_interleaved = load_model(base.path, dtype=dtype), has_interleaved_rope(base.path)
+    return load_adapter(model, run_dir / MODEL, rope_interleaved=is_interleaved)
+
+
+def adapter_of(recipe: TuneRecipe) -> str | None:
+    """What the sampler is told; None: the model itself learns."""
+    return None if recipe.lora_rank is None else DEFAULT
+
+
+def save_trained(
+    run_dir: Path, model: Transformer, base: Base, recipe: TuneRecipe, weights: Mapping[str, Tensor]
+) -> None:
+    """`model/`: a directory that other tools load, or an adapter's directory as PEFT reads it."""
+    if recipe.lora_rank is None:
+        save_model(run_dir / MODEL, model, tokenizer=base.tokenizer, template=base.template, weights=weights)
+    else:
+        is_interleaved = has_interleaved_rope(base.path)
+        save_adapter(run_dir / MODEL, model, base_model=recipe.model, rope_interleaved=is_interleaved)
+
+
+def begin_run(
+    run_dir: Path,
+    recipe: TuneRecipe,
+    *,
+    hashes: Mapping[str, str],
+    reward_files: Mapping[str, Path],
+    say: Callable[[str], None],
+) -> tuple[Machine, dict[str, Any]]:
+    """See that the directory is this run's or nobody's, and write down what it is: machine and settings."""
+    settings = dump_recipe(recipe) | {"hashes": dict(hashes), "kind": type(recipe).__name__}
+    _refuse_others(run_dir, settings)
+    before = read_json(run_dir / RECIPE) if (run_dir / RECIPE).exists() else {}
+    known = {name: list(before.get("reward_hashes", {}).get(name, ())) for name in reward_files}
+    for name, path in reward_files.items():
+        now = file_hash(path)
+        if known[name] and known[name][-1] != now:
+            say(f"{path} has changed since the run began; from here on it counts as it is now.")
+        if not known[name] or known[name][-1] != now:
+            known[name].append(now)
+    machine = describe_run(
+        run_dir, name=run_dir.name, recipe_folder=Path(), price_usd_per_hour=recipe.price_usd_per_hour
+    )
+    write_json(run_dir / RECIPE, settings | {"reward_hashes": known})
+    return machine, {key: value for key, value in settings.items() if key not in _FREE_KEYS}
+
+
+def _refuse_others(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    changed = changed_settings(run_dir, settings, free=_FREE_KEYS)
+    if not changed:
+        return
+    before = read_json(run_dir / RECIPE)
+    if "kind" in changed or "hashes" in changed:
+        old = before.get("hashes", {})
+        parts = [name for name, value in settings["hashes"].items() if old.get(name) != value]
+        what = f"another {' and another '.join(parts)}" if old and parts else "another command"
+        raise RunError(
+            f"{run_dir} holds a run of {what} ({before.get('model', before.get('name'))}, "
+            f"{before.get('tasks', before.get('data', 'no file'))}); choose another --out."
+        )
+    listed = ", ".join(f"{key} = {before.get(key)!r} and not {settings[key]!r}" for key in changed)
+    raise RunError(
+        f"{run_dir} was begun with {listed}; repeat its own settings to continue it, or choose another --out."
+    )
+
+
+def write_card(run_dir: Path, card: ModelCard, base: Base, recipe: TuneRecipe) -> None:
+    """README.md of `model/`, when everything is known that will be."""
+    seconds = sum(read_json(path)["seconds"] for path in sorted(run_dir.glob("*/DONE.json")))
+    info = read_json(run_dir / "run.json")
+    cost = f"{show_seconds(seconds)} on {info['machine']['cpu']}, {info['threads']} threads"
+    if recipe.price_usd_per_hour is not None:
+        cost += f", ${seconds / 3600 * recipe.price_usd_per_hour:.2f} at ${recipe.price_usd_per_hour}/hour"
+    text = replace(card, base_model=base.name, cost=cost).to_markdown()
+    if recipe.lora_rank is not None:
+        text += (
+            "\n## How to use the adapter\n\nThis directory holds a LoRA adapter of rank "
+            f"{recipe.lora_rank} in PEFT's format, not a whole model. Merged into its base it becomes one:\n"
+            "\n```python\nfrom pathlib import Path\n\nimport torch\n\n"
+            "from tenth.checkpoint.companions import load_template, load_tokenizer\n"
+            "from tenth.checkpoint.model_dir import load_model, save_model\n"
+            "from tenth.checkpoint.peft import load_adapter\n"
+            "from tenth.model.lora import merge_lora\n\n"
+            'base = Path("BASE")\ntokenizer = load_tokenizer(base)\n'
+            'model = load_adapter(load_model(base, dtype=torch.float32), Path("ADAPTER"))\n'
+            'save_model(Path("MERGED"), merge_lora(model), tokenizer=tokenizer, '
+            "template=load_template(base, tokenizer))\n```\n"
+        )
+    write_whole(run_dir / MODEL / "README.md", text.encode())
