@@ -12,7 +12,9 @@ import torch
 
 from benchmarks.engine_cases import BITS, LLAMA, LLAMA_FORMATS, Format
 from benchmarks.engine_weights import model_directory
+from tenth.checkpoint.gguf_writer import write_gguf
 from tenth.checkpoint.model_dir import load_model, save_model
+from tenth.checkpoint.opened import open_checkpoint
 from tenth.checkpoint.quantized_dir import quantize_directory
 from tenth.tokenizer.tokenizer import Tokenizer
 
@@ -47,10 +49,7 @@ def peer_file(root: Path, shape: str, weights: Format, *, peer: str = LLAMA) -> 
     if path.exists():
         return path
     if kind == "BF16":
-        from benchmarks.gguf_file import write_gguf  # its library comes with the benchmark's extra only
-
-        model = load_model(model_directory(root, shape), dtype=torch.bfloat16)
-        write_gguf(path, model, dtype=torch.bfloat16)
+        _write_file(root, shape, path, file_type="bf16")
     else:
         # In a process of its own: the peer's library shares none with torch.
         source = str(peer_file(root, shape, "bf16"))
@@ -63,8 +62,12 @@ def wide_file(root: Path, shape: str) -> Path:
     """The peer's file in float32, for checks."""
     path = root / shape / "f32.gguf"
     if not path.exists():
-        from benchmarks.gguf_file import write_gguf
-
-        model = load_model(model_directory(root, shape), dtype=torch.float32)
-        write_gguf(path, model, dtype=torch.float32)
+        _write_file(root, shape, path, file_type="f32")
     return path
+
+
+def _write_file(root: Path, shape: str, path: Path, *, file_type: str) -> None:
+    """Without a vocabulary: ids go in and come out."""
+    checkpoint = open_checkpoint(model_directory(root, shape))
+    no_vocabulary = {"tokenizer.ggml.model": "none"}
+    write_gguf(path, checkpoint.config, checkpoint.source, file_type=file_type, beside=no_vocabulary)

@@ -4,7 +4,7 @@ Why: the peer at its best, without a server or a Python loop inside what is time
 `llama_decode` with one token per sequence; choosing the next token is not timed, which favours the peer.
 In:  a GGUF file, the peer's settings.  Out: a side for workers.py; quantised files.
 torch is not imported here: a second pool of threads would disturb the peer.
-Not here: which settings are tried (engine_cases.py), how the file is made (gguf_file.py).
+Not here: which settings are tried (engine_cases.py), how the file is made (engine_files.py).
 """
 
 import ctypes

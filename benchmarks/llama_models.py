@@ -1,7 +1,10 @@
 """Small networks of every family that a GGUF file can hold, with the same weights on every machine.
 
-Used by the tests here and by benchmarks/llama_golden.py, which runs the same files in llama.cpp. Widths are
-multiples of 32, so that blocks fit, but for one expert width, which shows what happens where they do not.
+Why: llama.cpp is built from source and not there in every test run, so its answers are kept as a file
+(llama_golden.py), and the tests make the same networks again.
+In:  nothing.  Out: configurations, networks, prompts.
+Widths are multiples of 32, so that blocks fit, but for one expert width, which shows what happens where they
+do not. Not here: llama.cpp.
 """
 
 import dataclasses
@@ -174,13 +177,15 @@ class MemorySource:
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors
 
-    def infos(self):
+    def infos(self) -> dict[str, TensorInfo]:
+        """Their types and shapes."""
         return {
             name: TensorInfo(dtype=tensor.dtype, shape=tuple(tensor.shape))
             for name, tensor in self._tensors.items()
         }
 
     def read(self, name: str) -> Tensor:
+        """One of them."""
         return self._tensors[name]
 
 
