@@ -38,6 +38,7 @@ from tenth.pipeline.recipe import OptimSection, PretrainSection, ZeroRecipe
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import Outcome, open_log
+from tenth.pipeline.zero_card import zero_card
 from tenth.rollout.words import count_reflection_words
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
@@ -214,6 +215,7 @@ def pretrain(
         model,
         tokenizer=tokenizer,
         template=recipe.template,
+        card=zero_card(recipe, directory),
         weights=trainer.updater.masters.state_dict(),
     )
     return Outcome(

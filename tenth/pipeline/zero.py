@@ -28,6 +28,7 @@ from tenth.pipeline.reinforce import batch_plan
 from tenth.pipeline.run_dir import INFO, RECIPE, changed_settings, describe_run
 from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import FORMAT_VERSION, Outcome, Stage, run_stages
+from tenth.pipeline.zero_card import write_zero_card
 from tenth.pipeline.zero_rl import reinforce_zero
 from tenth.tokenizer.tokenizer import Tokenizer
 
@@ -154,7 +155,9 @@ def _measure(
     sinks: Sequence[MetricSink],
 ) -> Outcome:
     model, tokenizer = _load(model_stage, documents, machine)
-    return measure(directory, recipe, [(mode, model) for mode in modes], tokenizer, sinks=sinks)
+    outcome = measure(directory, recipe, [(mode, model) for mode in modes], tokenizer, sinks=sinks)
+    write_zero_card(recipe, model_stage, measured=directory)
+    return outcome
 
 
 def _load(stage_dir: Path, documents: Path, machine: Machine) -> tuple[Transformer, Tokenizer]:

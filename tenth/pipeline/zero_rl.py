@@ -20,6 +20,7 @@ from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.reinforce import Course, DrawProblems, Learner, build_pool, reinforce
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.stage import Outcome
+from tenth.pipeline.zero_card import zero_card
 from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import RewardSet
 from tenth.tasks.user_reward import UserReward
@@ -59,6 +60,7 @@ def reinforce_zero(
         model,
         tokenizer=tokenizer,
         template=recipe.template,
+        card=zero_card(recipe, directory),
         weights=learner.updater.masters.state_dict(),
     )
     return outcome

@@ -203,3 +203,19 @@ def test_overrides_become_part_of_the_run(tmp_path):
         run_zero(SMOKE, ["name=other", "rl.steps=2"], runs_dir=tmp_path, sinks=[Stop()], say=said.append)
     assert read_json(tmp_path / "other" / "recipe.json")["rl"]["steps"] == 2
     assert "6 prompts × 4 samples = 24 rollouts = 2 minibatches × 16 (the last has 8)" in said[0]
+
+
+def test_the_card_of_each_model_tells_what_made_it_at_what_price_and_what_it_can_do(reference):
+    cards = {
+        stage: (reference / stage / "model" / "README.md").read_text(encoding="utf-8")
+        for stage in ("02-base", "04-zero")
+    }
+    for text in cards.values():
+        assert "pre-trained from random weights on 60,000 tokens, seed 1" in text
+        assert "generated solutions of chain_sum, modular" in text
+        assert "at $0.1 an hour" in text
+        assert "accuracy, sampled, chain_sum" in text
+    assert "GRPO" not in cards["02-base"]
+    assert (
+        "Reinforced by GRPO, rewards by rule (accuracy x 1, format x 0.2): 6 steps of 6" in cards["04-zero"]
+    )
