@@ -15,7 +15,7 @@ from tenth.base.errors import ConfigError
 from tenth.model.config import LinearRopeConfig, Llama3RopeConfig, ModelConfig, RopeScaling, YarnConfig
 from tenth.model.hf_values import read_value
 
-MOST_POSITIONS = 1 << 24  # the tables grow with the context; the longest published one has ten million
+MOST_POSITIONS = 1 << 22  # the tables grow with the context; the longest published Llama has 4,194,304
 
 # Where we keep YaRN that is not in force: other tools apply what stands under `rope_scaling` in any case.
 _DORMANT = "dormant_rope_scaling"

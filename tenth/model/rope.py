@@ -18,6 +18,8 @@ from torch import Tensor
 
 from tenth.model.config import LinearRopeConfig, Llama3RopeConfig, RopeScaling, YarnConfig
 
+_PIECE = 1 << 16  # positions whose angles are computed at once
+
 # Shapes: B sequences, T tokens, H heads, D width of the rotated part, P positions in the table
 
 
@@ -76,11 +78,16 @@ def rope_tables(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every position, each (P, D/2) float32. Give `active_scaling(...)` as `scaling`."""
     frequencies = rope_frequencies(dim, theta=theta, scaling=scaling).to(device, torch.float64)  # (D/2,)
-    # The product is taken in float64: in float32 position 100,000 would be off by thousandths of a radian.
-    positions = torch.arange(max_positions, dtype=torch.float64, device=device)
-    angles = torch.outer(positions, frequencies)  # (P, D/2)
     size = _rotation_size(scaling) if isinstance(scaling, YarnConfig) else 1.0
-    return (angles.cos() * size).float(), (angles.sin() * size).float()
+    cos = torch.empty(max_positions, len(frequencies), device=device)
+    sin = torch.empty_like(cos)
+    # The product is taken in float64: in float32 position 100,000 would be off by thousandths of a radian.
+    # In pieces, since of a context of millions the float64 angles would take gigabytes.
+    for start in range(0, max_positions, _PIECE):
+        end = min(start + _PIECE, max_positions)
+        angles = torch.outer(torch.arange(start, end, dtype=torch.float64, device=device), frequencies)
+        cos[start:end], sin[start:end] = angles.cos() * size, angles.sin() * size
+    return cos, sin
 
 
 def _rotation_size(yarn: YarnConfig) -> float:

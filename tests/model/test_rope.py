@@ -98,6 +98,13 @@ def test_tables_hold_cosine_and_sine_of_position_times_frequency():
     assert sin[2].tolist() == pytest.approx([math.sin(2.0), math.sin(0.02)], rel=1e-6)
 
 
+def test_tables_of_long_contexts_have_no_seam():
+    cos, sin = rope_tables(4, 70_000, theta=10000.0, scaling=None)
+    for position in (65_535, 65_536, 69_999):
+        assert cos[position, 1].item() == pytest.approx(math.cos(position * 0.01), abs=1e-4)
+        assert sin[position, 0].item() == pytest.approx(math.sin(position), abs=1e-6)
+
+
 def test_equal_mscales_cancel_in_the_tables_and_a_missing_one_stays():
     cos, _ = rope_tables(64, 1, theta=10000.0, scaling=V3_YARN, device="cpu")
     assert cos[0, 0].item() == 1.0
