@@ -1,4 +1,4 @@
-"""Adapters laid out for the C++ forward pass: two thin float32 matrices per product that an adapter changes.
+"""Adapters laid out for the C++ forward pass: two thin matrices per product that an adapter changes.
 
 Why: they are read beside the packed base (native/adapters.h), so they change without packing it again.
 In:  low-rank pairs by module path (model/lora.py), adapter after adapter.
@@ -33,7 +33,10 @@ _int, _pointer = ctypes.c_int64, ctypes.c_void_p
 
 
 class _LowRank(ctypes.Structure):
-    _fields_ = (*((name, _pointer) for name in ("down", "up", "spans")), ("rank", _int))
+    _fields_ = (
+        *((name, _pointer) for name in ("down", "up", "spans")),
+        *((name, _int) for name in ("rank", "is_bf16")),
+    )
 
 
 class BatchAdapters(ctypes.Structure):
@@ -45,8 +48,11 @@ class BatchAdapters(ctypes.Structure):
 class NativeAdapters:
     """All adapters of one network, and everything that keeps them alive."""
 
-    def __init__(self, adapters: Iterable[Mapping[str, LowRankPair]], *, num_layers: int) -> None:
+    def __init__(
+        self, adapters: Iterable[Mapping[str, LowRankPair]], *, num_layers: int, cells: torch.dtype
+    ) -> None:
         self._kept: list[Tensor] = []
+        self._cells = cells  # float32, or bfloat16 where training rounds adapters too
         self._layers, self._max_rank = num_layers, 0
         each = list(adapters)
         self._table = (_LowRank * (len(each) * num_layers * _NUM_SITES))()
@@ -60,23 +66,27 @@ class NativeAdapters:
         """For a batch whose rows have these adapters, by number; -1: none. rows (rows,) int32"""
         if rows is None:
             return BatchAdapters()
+        assert rows.dtype == torch.int32, "the forward pass reads plain arrays"
         return BatchAdapters(rows.data_ptr(), ctypes.addressof(self._table), self._layers, self._max_rank)
 
     def _low_rank(self, down: Tensor, up: Tensor) -> _LowRank:
         """down (R, K), up (N, R)"""
+        up = F.pad(up.float(), (0, -len(down) % 4, 0, -len(up) % 16))
+        down = F.pad(down.float(), (0, 0, 0, -len(down) % 4))
         rank = len(down)
         self._max_rank = max(self._max_rank, rank)
-        panels = F.pad(up.float(), (0, 0, 0, -len(up) % 16)).view(-1, 16, rank)  # (P, 16, R)
+        panels = up.view(-1, 16, rank)  # (P, 16, R)
         is_used = panels.count_nonzero(1).bool()  # (P, R)
         ranks = torch.arange(rank)
         first = torch.where(is_used, ranks, rank).amin(1)
         end = torch.where(is_used, ranks + 1, 0).amax(1)
         spans = torch.stack((torch.minimum(first, end), end), dim=1)  # (P, 2)
         return _LowRank(
-            self._address(down.float()),
-            self._address(panels.transpose(1, 2)),
+            self._address(down.to(self._cells)),
+            self._address(panels.transpose(1, 2).to(self._cells)),
             self._address(spans.int()),
             rank,
+            self._cells == torch.bfloat16,
         )
 
     def _address(self, tensor: Tensor) -> int:

@@ -57,7 +57,7 @@ class NativeRunner:
         self._entries: Tensor | None = None  # (blocks, block_bytes) uint8
         self._hidden = torch.empty(0)
         self._network: NativeNetwork | None = None
-        self._adapters = NativeAdapters((), num_layers=0)
+        self._adapters = NativeAdapters((), num_layers=0, cells=cells)
         self._buffers = _buffers(self)
 
     def allocate(self, num_blocks: int) -> None:
@@ -77,7 +77,8 @@ class NativeRunner:
 
     def set_adapters(self, adapters: Mapping[str, Mapping[str, LowRankPair]]) -> None:
         """See `Runner`."""
-        self._adapters = NativeAdapters(adapters.values(), num_layers=self.model.config.num_hidden_layers)
+        layers = self.model.config.num_hidden_layers
+        self._adapters = NativeAdapters(adapters.values(), num_layers=layers, cells=self.cells)
 
     @property
     def entries(self) -> Tensor:

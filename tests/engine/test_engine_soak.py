@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from adapted_models import attach
+from adapted_models import attach, shake
 from engine_models import DEEPSEEK, QWEN, WatchedRunner, build_long, random_prompts
 
 from tenth.base.errors import QueueFull
@@ -135,6 +135,25 @@ def test_so_they_do_while_the_mtp_module_guesses():
 def test_so_they_do_with_adapters_of_their_own(config):
     network = attach(build_long(config), "a", "b")
     soak(network, steps=120, blocks=7, speculation=Speculation.PROMPT_LOOKUP, seed=1, checked=15)
+
+
+def test_adapters_that_learn_meanwhile_lose_nobody():
+    network = attach(build_long(QWEN), "a", "b")
+    runner = WatchedRunner(network)
+    settings = EngineSettings(max_sequences=12, max_batch_tokens=48, cache_bytes=7 * runner.block_bytes)
+    engine = Engine(network, settings, runner=runner)
+    client = Client(engine, seed=4)
+    for step in range(60):
+        client.live(2)
+        shake(network, "ab"[step % 2], seed=step)
+        engine.refresh_adapters()
+    while engine.has_work:
+        client.read()
+    assert not client.open
+    assert not engine.ledger.requests
+    assert engine.stats().free_blocks == 7
+    assert engine.stats().weights_version >= 60
+    assert set(client.ends.values()) == {Finish.STOP, Finish.LENGTH, Finish.ABORTED}
 
 
 @pytest.mark.slow
