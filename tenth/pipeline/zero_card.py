@@ -66,10 +66,8 @@ def _cost(stage_dir: Path, *, price_usd_per_hour: float) -> str | None:
 
 
 def _scores(measured: Path) -> dict[str, float]:
-    """Accuracy on held-out problems, by how they were asked; of the first way, by family too."""
+    """Accuracy on held-out problems, by how they were asked; sampled with the template, by family too."""
     modes = read_json(measured / "eval.json")["modes"]
     scores = {f"accuracy, {mode}": each["overall"]["accuracy"] for mode, each in modes.items()}
-    first = next(iter(modes))
-    for family, each in modes[first]["families"].items():
-        scores[f"accuracy, {first}, {family}"] = each["accuracy"]
-    return scores
+    by_family = modes["sampled"]["families"].items()
+    return scores | {f"accuracy, sampled, {family}": each["accuracy"] for family, each in by_family}
