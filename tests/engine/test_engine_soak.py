@@ -145,7 +145,7 @@ def test_adapters_that_learn_meanwhile_lose_nobody():
     client = Client(engine, seed=4)
     for step in range(60):
         client.live(2)
-        shake(network, "ab"[step % 2], seed=step)
+        shake(network, "ab"[step % 2], seed=100 + step)
         engine.refresh_adapters()
     while engine.has_work:
         client.read()
