@@ -88,8 +88,12 @@ def save_model(
     stored: Iterator[tuple[str, Tensor]] = to_hf_tensors(tensors, config, keep_mtp=keep_mtp)
     if quantisation:
         stored = iter(tensors.items())
-        values["tenth"]["quantisation"] = dataclasses.asdict(quantisation)
-        values["quantization_config"] = {"quant_method": OWN_METHOD}  # no other tool takes codes for weights
+        values["tenth"] |= {
+            "quantisation": dataclasses.asdict(quantisation),
+            "model_type": values["model_type"],
+        }
+        # No other tool shall take codes for weights: some look at the method, transformers at the type.
+        values |= {"quantization_config": {"quant_method": OWN_METHOD}, "model_type": OWN_METHOD}
     elif fp8:
         stored = _in_fp8(stored)
     with whole_directory(directory) as partial:

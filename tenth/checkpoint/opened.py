@@ -25,7 +25,7 @@ from tenth.model.config import ModelConfig
 from tenth.model.hf_config import from_hf
 
 CONFIG = "config.json"
-OWN_METHOD = "tenth"  # config.json's quantization_config.quant_method where the weights are our own codes
+OWN_METHOD = "tenth"  # the model_type, and the quant_method, that config.json names for our own codes
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -75,7 +75,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """The keys of a directory's config.json."""
     if not (readable(path) / CONFIG).is_file():
         raise CheckpointError(f"{path} is no model directory (no {CONFIG} in it); name another one.")
-    return read_object(readable(path) / CONFIG)
+    values = read_object(readable(path) / CONFIG)
+    own = values.get("tenth")
+    if values.get("model_type") == OWN_METHOD and isinstance(own, dict):
+        values["model_type"] = own.get("model_type")
+    return values
 
 
 def quantisation_values(values: Mapping[str, Any]) -> Any:

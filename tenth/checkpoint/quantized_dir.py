@@ -24,6 +24,8 @@ from tenth.model.divergence import Divergence, compare, predict
 from tenth.model.quantize import HEAD_BITS, quantize_model
 from tenth.model.transformer import Transformer
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedDirectory:
@@ -75,10 +77,10 @@ def quantize_directory(
 
 
 def _copy_companions(source: Path, target: Path) -> None:
-    """The tokenizer, and whatever else lies beside the weights."""
+    """The tokenizer, and whatever else lies beside the weights: not these in other formats."""
     for path in sorted(readable(source).iterdir()):
-        is_replaced = path.name in (CONFIG, INDEX) or path.suffix == ".safetensors"
-        if path.is_file() and not is_replaced:
+        is_kept = path.name not in (CONFIG, INDEX) and path.suffix not in _WEIGHTS
+        if path.is_file() and is_kept:
             shutil.copy2(path, target / path.name)
 
 

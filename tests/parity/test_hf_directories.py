@@ -9,6 +9,7 @@ import pytest
 import torch
 from weights import randomise
 
+from tenth.base.records import Message, Role
 from tenth.checkpoint.model_dir import load_config, load_model, save_model
 from tenth.model.config import (
     GqaConfig,
@@ -20,7 +21,12 @@ from tenth.model.config import (
     YarnConfig,
 )
 from tenth.model.hf_config import to_hf
+from tenth.model.quantize import quantize_model
 from tenth.model.transformer import Transformer, initialise
+from tenth.tokenizer.chat import Template, render_prompt
+from tenth.tokenizer.jinja_files import read_template
+from tenth.tokenizer.tokenizer import Tokenizer
+from tenth.tokenizer.train import train_bpe
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
@@ -277,3 +283,33 @@ def test_official_fp8_is_dequantised_by_transformers_as_it_is_here(tmp_path):
         weight.data = weight.data.bfloat16().float()
     network = load_model(tmp_path, dtype=torch.bfloat16).to_compute_dtype(torch.float32)
     assert_same_logits(network, peer.eval())
+
+
+def test_codes_of_our_own_are_refused_by_transformers(tmp_path):
+    save_model(tmp_path, quantize_model(model_of(QWEN2), 8))
+    with pytest.raises(ValueError, match="tenth"):
+        read_by_transformers(tmp_path)
+
+
+def test_a_whole_directory_answers_there_as_it_does_here(tmp_path):
+    tokenizer = train_bpe(["User: What is 3+4? <think>3+4=7</think><answer>7</answer>"] * 9, vocab_size=300)
+    network = model_of(
+        dataclasses.replace(QWEN3, vocab_size=tokenizer.vocab_size, max_position_embeddings=512)
+    )
+    save_model(tmp_path, network, tokenizer=tokenizer, template=Template.ZERO)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    prompt = theirs.apply_chat_template(
+        [{"role": "user", "content": "What is 3+4?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=False,
+    )
+    messages = [Message(role=Role.USER, content="What is 3+4?")]
+    ours = Tokenizer.load(tmp_path)
+    assert prompt[0].tolist() == render_prompt(ours, messages, template=read_template(tmp_path))
+    peer, _ = read_by_transformers(tmp_path)
+    assert peer.generation_config.eos_token_id == ours.eos_id
+    answer = greedy(network, prompt, count=8)
+    answered = their_greedy(peer, prompt, count=8)
+    assert torch.equal(answered, answer[:, : answered.shape[1]])  # they stop at eos
+    assert theirs.decode(answer[0], skip_special_tokens=False).startswith(theirs.bos_token)
