@@ -1,10 +1,11 @@
-"""One file of named tensors, in the safetensors format, with a hash of its bytes.
+"""One file of named tensors, our own from writing to reading, with a hash of its bytes.
 
 Why: the one door to the `safetensors` library. The hash is taken of the bytes that were meant and compared
 with the bytes that were read, so a flipped bit or a cut-off file is noticed before a weight is used.
 In:  tensors of any dense dtype, contiguous or not, sharing memory or not.
 Out: the file and its hash; on reading, tensors that own their memory, equal bit for bit.
-Not here: which tensors, and where the hash is kept (training_state.py, model_dir.py).
+Not here: which tensors, and where the hash is kept (training_state.py); strangers' files
+(safetensors_dir.py); models for use (model_dir.py).
 """
 
 import hashlib
@@ -27,13 +28,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     return _content_hash(data)
 
 
-def read_tensors(path: Path, *, content_hash: str | None, remedy: str) -> dict[str, Tensor]:
-    """What `write_tensors` wrote. `content_hash` None: another tool's file, only its format is checked."""
+def read_tensors(path: Path, *, content_hash: str, remedy: str) -> dict[str, Tensor]:
+    """What `write_tensors` wrote."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}; {remedy}") from error
-    if content_hash is not None and _content_hash(data) != content_hash:
+    if _content_hash(data) != content_hash:
         raise CheckpointError(
             f"{path} is damaged: its {len(data):,} bytes are not the ones that were written; {remedy}"
         )
