@@ -16,6 +16,7 @@ from tenth.llm.async_llm import AsyncLLM
 from tenth.llm.llm import LLM
 from tenth.model.config import GqaConfig, ModelConfig
 from tenth.model.transformer import Transformer, initialise
+from tenth.tokenizer.chat import Template
 from tenth.tokenizer.train import train_bpe
 
 
@@ -33,7 +34,7 @@ def save_untrained(directory: Path) -> None:
         max_position_embeddings=256,
     )
     model = initialise(Transformer(config), generator=torch.Generator().manual_seed(0))
-    save_model(directory, model, tokenizer=tokenizer)
+    save_model(directory, model, tokenizer=tokenizer, template=Template.DEEPSEEK)
 
 
 def ask_in_a_batch(llm: LLM) -> None:
@@ -51,7 +52,7 @@ def ask_in_a_batch(llm: LLM) -> None:
 
 
 def watch_it_write(llm: LLM) -> None:
-    """A conversation in the chat template, shown piece by piece."""
+    """A conversation, written as the model's directory says, shown piece by piece."""
     question = {"role": "user", "content": "What is 3+4?"}
     params = SamplingParams(max_new_tokens=24, temperature=0.8)
     print("streamed: ", end="")

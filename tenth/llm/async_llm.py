@@ -17,12 +17,14 @@ from typing import Self, TypeVar
 import torch
 
 from tenth.base.errors import ConfigError
+from tenth.base.records import Message
 from tenth.engine.request import SamplingParams
 from tenth.engine.settings import EngineSettings
 from tenth.llm.engine_thread import EngineThread, Mailbox
 from tenth.llm.loading import load_requests
 from tenth.llm.outputs import Gathered, Output, Piece
 from tenth.llm.text_requests import Prompt, StepEngine, Stops, TextRequest, TextRequests
+from tenth.tokenizer.chat import ChatTemplate
 
 T = TypeVar("T")
 
@@ -110,6 +112,19 @@ class AsyncLLM:
         ):
             gathered.add(piece)
         return Output(prompt_ids=self.requests.prompt_ids(prompt), samples=tuple(gathered.take()))
+
+    async def render(
+        self,
+        messages: Sequence[Message | Mapping[str, str]],
+        *,
+        template: ChatTemplate | None = None,
+        prefill: str = "",
+    ) -> list[int]:
+        """A conversation as a prompt, written as the model's directory says or as `template` does.
+
+        Awaited: a foreign template is rendered by another process, and a bad one may take seconds.
+        """
+        return await asyncio.to_thread(self.requests.render, messages, template=template, prefill=prefill)
 
     def abort(self, request_id: str) -> None:
         """End a request: its stream brings what is certain, with Finish.ABORTED. One that has ended is left

@@ -22,7 +22,7 @@ from tenth.engine.settings import EngineSettings
 from tenth.llm.loading import load_requests
 from tenth.llm.outputs import Gathered, Output, Piece
 from tenth.llm.text_requests import Prompt, Stops, TextRequest, TextRequests
-from tenth.tokenizer.chat import Template, render_prompt
+from tenth.tokenizer.chat import ChatTemplate
 
 
 class LLM:
@@ -83,13 +83,16 @@ class LLM:
         messages: Sequence[Message | Mapping[str, str]],
         params: SamplingParams,
         *,
-        template: Template = Template.DEEPSEEK,
+        template: ChatTemplate | None = None,
         prefill: str = "",
         stop: Sequence[str] = (),
         include_stop: bool = False,
         adapter: str | None = None,
     ) -> Output:
-        """Answer a conversation. `prefill` begins the answer, such as "<think>\\n"; it is not repeated."""
+        """Answer a conversation. `prefill` begins the answer, such as "<think>\\n"; it is not repeated.
+
+        Without `template` it is written as the model's directory says.
+        """
         prompt = self.render(messages, template=template, prefill=prefill)
         return self.generate([prompt], params, stop=stop, include_stop=include_stop, adapter=adapter)[0]
 
@@ -97,12 +100,11 @@ class LLM:
         self,
         messages: Sequence[Message | Mapping[str, str]],
         *,
-        template: Template = Template.DEEPSEEK,
+        template: ChatTemplate | None = None,
         prefill: str = "",
     ) -> list[int]:
         """A conversation as a prompt, for `stream` too: ids up to the place where the assistant speaks."""
-        turns = [each if isinstance(each, Message) else Message.from_dict(each) for each in messages]
-        return render_prompt(self.tokenizer, turns, template=template, prefill=prefill)
+        return self.requests.render(messages, template=template, prefill=prefill)
 
     def stream(
         self,

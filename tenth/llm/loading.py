@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tenth.checkpoint.companions import load_tokenizer, require_vocabulary
+from tenth.checkpoint.companions import load_template, load_tokenizer, require_vocabulary
 from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model
 from tenth.checkpoint.peft import load_adapter
 from tenth.engine.engine import Engine
@@ -29,7 +29,9 @@ def load_requests(
     path = Path(model_dir)
     tokenizer = load_tokenizer(path)
     require_vocabulary(tokenizer, load_config(path), source=path)
+    template = load_template(path, tokenizer)
     model = load_model(path, dtype=dtype)
     for name, directory in (adapters or {}).items():
         load_adapter(model, Path(directory), name=name, rope_interleaved=has_interleaved_rope(path))
-    return TextRequests(Engine(model, settings or EngineSettings()), tokenizer, model.config)
+    engine = Engine(model, settings or EngineSettings())
+    return TextRequests(engine, tokenizer, model.config, template=template)

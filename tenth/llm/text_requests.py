@@ -5,22 +5,23 @@ they make of its updates, is the same and is here.
 In:  a prompt as text or ids, `SamplingParams`, stop strings.
 Out: `Piece`s, as soon as their text is certain. A stop string ends its own sample only, and the ids end with
 the token that completed it, however many the engine had drawn ahead.
-Not here: waiting (llm.py, async_llm.py), templates (tokenizer/chat.py).
+Not here: waiting (llm.py, async_llm.py), what templates write (tokenizer/chat.py).
 """
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tenth.base.records import Finish
+from tenth.base.records import Finish, Message
 from tenth.engine.request import Request, SamplingParams, Update
 from tenth.engine.stats import EngineStats
 from tenth.llm.detokenizer import build_detokenizer
 from tenth.llm.outputs import Piece
 from tenth.llm.stop_strings import StopStrings
 from tenth.model.config import ModelConfig
+from tenth.tokenizer.chat import ChatTemplate, Template, render_prompt
 from tenth.tokenizer.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
@@ -90,8 +91,16 @@ class TextRequest:
 class TextRequests:
     """The requests under way in one engine. `prepare` may be called from any thread, the rest from one."""
 
-    def __init__(self, engine: StepEngine, tokenizer: Tokenizer, config: ModelConfig) -> None:
-        self.engine, self.tokenizer, self.config = engine, tokenizer, config
+    def __init__(
+        self,
+        engine: StepEngine,
+        tokenizer: Tokenizer,
+        config: ModelConfig,
+        *,
+        template: ChatTemplate = Template.PLAIN,
+    ) -> None:
+        """`template` is how conversations are written for this model where nobody says otherwise."""
+        self.engine, self.tokenizer, self.config, self.template = engine, tokenizer, config, template
         self._open: dict[str, dict[int, _Sample]] = {}
         self._numbers = itertools.count()
 
@@ -133,6 +142,17 @@ class TextRequests:
             return tuple(prompt)
         ids, bos_id = self.tokenizer.encode(prompt), self.tokenizer.bos_id
         return tuple(ids if bos_id is None or ids[:1] == [bos_id] else [bos_id, *ids])
+
+    def render(
+        self,
+        messages: Sequence[Message | Mapping[str, str]],
+        *,
+        template: ChatTemplate | None,
+        prefill: str,
+    ) -> list[int]:
+        """A conversation as a prompt: ids up to the place where the assistant speaks."""
+        turns = [each if isinstance(each, Message) else Message.from_dict(each) for each in messages]
+        return render_prompt(self.tokenizer, turns, template=template or self.template, prefill=prefill)
 
     def add(self, asked: TextRequest) -> None:
         """Hand it to the engine, or raise what the engine raises: QueueFull, for one."""

@@ -7,6 +7,7 @@ from tenth.base.records import Finish
 from tenth.engine.request import Request, SamplingParams, Update
 from tenth.llm.text_requests import TextRequests
 from tenth.model.config import GqaConfig, ModelConfig
+from tenth.tokenizer.chat import Template
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
 
@@ -112,4 +113,5 @@ class ScriptedEngine:
 
 
 def requests_over(engine: ScriptedEngine) -> TextRequests:
-    return TextRequests(engine, engine.tokenizer, config_for(engine.tokenizer))
+    config = config_for(engine.tokenizer)
+    return TextRequests(engine, engine.tokenizer, config, template=Template.DEEPSEEK)

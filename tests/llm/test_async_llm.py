@@ -79,6 +79,16 @@ def test_samples_are_told_apart_and_each_ends_once():
     assert sorted(piece.sample for piece in pieces if piece.finish) == [0, 1, 2]
 
 
+def test_a_conversation_is_written_as_the_model_was_trained():
+    async def main():
+        async with llm_saying({})[0] as llm:
+            return llm.tokenizer.decode(
+                await llm.render([{"role": "user", "content": "hi"}], prefill="<think>")
+            )
+
+    assert run(main()) == "<｜User｜>hi<｜Assistant｜><think>"
+
+
 def test_a_reader_who_comes_late_gets_everything_in_one_piece():
     async def main():
         llm, engine = llm_saying({"q": "The answer is 42. hello world", "last": ""}, Gated)

@@ -1,12 +1,15 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_engine import CONTEXT, TOKENIZER, ScriptedEngine, requests_over
+from scripted_engine import CONTEXT, TOKENIZER, ScriptedEngine, config_for, requests_over
 
 from tenth.base.errors import ConfigError, QueueFull
 from tenth.base.records import Finish, Message, Role
 from tenth.engine.request import SamplingParams, Update
 from tenth.llm.llm import LLM
+from tenth.llm.text_requests import TextRequests
+from tenth.tokenizer.chat import Template
+from tenth.tokenizer.jinja_template import JinjaTemplate
 from tenth.tokenizer.special import ASSISTANT, BOS, THINK, USER
 
 TEN = SamplingParams(max_new_tokens=100)
@@ -81,6 +84,23 @@ def test_a_conversation_is_written_in_the_models_template():
     assert text == f"be brief{USER}hi</think>{ASSISTANT}{THINK}"
     # and the user's tag is characters, not the token that ends a thought
     assert TOKENIZER.id_of("</think>") not in engine.requests[0].prompt_ids
+
+
+def test_a_conversation_is_written_as_the_model_was_trained_unless_another_way_is_asked_for():
+    llm, _ = llm_saying({})
+    question = [{"role": "user", "content": "hi"}]
+    assert TOKENIZER.decode(llm.render(question)) == f"{USER}hi{ASSISTANT}"
+    assert TOKENIZER.decode(llm.render(question, template=Template.ZERO_SHORT)) == "User: hi\nAssistant:"
+    foreign = JinjaTemplate(
+        text="{{ bos_token }}Q: {{ messages[0].content }}{{ ' A:' if add_generation_prompt }}"
+    )
+    assert llm.render(question, template=foreign) == TOKENIZER.encode(f"{BOS}Q: hi A:")
+
+
+def test_a_base_model_continues_a_text():
+    engine = ScriptedEngine({"Once": " upon a time"})
+    llm = LLM.over(TextRequests(engine, TOKENIZER, config_for(TOKENIZER)))
+    assert llm.chat([{"role": "user", "content": "Once"}], TEN).text == " upon a time"
 
 
 @pytest.mark.parametrize(
