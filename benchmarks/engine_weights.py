@@ -1,9 +1,9 @@
 """The random-weight checkpoints that every side of the engine benchmark loads, each made once and kept.
 
 Why: a ratio means something only if both sides compute the same function. One directory per shape holds our
-own model directory; from its tensors come transformers' names and layouts (`transformers_state`), and from the
-directory llama.cpp's file (engine_files.py). Parity tests read transformers weights the other way, in code of their
-own, so each direction checks the other.
+own model directory; from its tensors come transformers' names and layouts (`transformers_state`), and from
+the directory llama.cpp's file (engine_files.py). Parity tests read transformers weights the other way, in
+code of their own, so each direction checks the other.
 In:  a preset's name, a directory.  Out: paths; state dicts with transformers' names.
 Not here: quantising (engine_quantised.py).
 """

@@ -15,7 +15,6 @@ import ctypes
 import datetime
 import hashlib
 import importlib.metadata
-import itertools
 import json
 import math
 import sys
@@ -29,30 +28,32 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.llama_models import CONFIGS, NEW_TOKENS, build_model, prompt_ids, source_of
-from tenth.base.config import load_recipe
+from benchmarks.llama_models import (
+    COMPARED,
+    CONFIGS,
+    GOLDEN,
+    NEW_TOKENS,
+    SHOWN_LOGITS,
+    SHOWN_PLACES,
+    TRAINED_ON,
+    build_model,
+    documents,
+    own_tokenizer,
+    prompt_ids,
+    source_of,
+)
 from tenth.checkpoint.companions import load_tokenizer
 from tenth.checkpoint.gguf_export import export_gguf
 from tenth.checkpoint.gguf_vocabulary import vocabulary_keys
 from tenth.checkpoint.gguf_writer import FILE_TYPES, write_gguf
 from tenth.model.config import ModelConfig
-from tenth.pipeline.documents import Solutions
-from tenth.pipeline.frozen import recipe_families
-from tenth.pipeline.recipe import ZeroRecipe
-from tenth.tokenizer.chat import Template
-from tenth.tokenizer.tokenizer import Tokenizer
-from tenth.tokenizer.train import train_bpe
 
-ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT / "tests/checkpoint/golden/llama_cpp.json"
-SHOWN_PLACES, SHOWN_LOGITS = (0, 35, 69), 12
-TRAINED_ON, COMPARED = 1000, 500  # documents
 STORY = (
-    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she "
-    'saw a big, red ball. She wanted to play with it, but it was too high. Her mom said, "Lily, let us go to '
-    'the store. We can buy a new ball!" Lily was happy and ran to the car. They went to the store and saw many '
-    "toys. Tom and Sam were there too. They liked to run and jump. The dog was sad because he lost his bone. "
-    "The sun was hot and the sky was blue.\nThe end."
+    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, "
+    "she saw a big, red ball. She wanted to play with it, but it was too high. Her mom said, Lily, let us go "
+    "to the store. We can buy a new ball! Lily was happy and ran to the car. They went to the store and saw "
+    "many toys. Tom and Sam were there too. They liked to run and jump. The dog was sad because he lost his "
+    "bone. The sun was hot and the sky was blue.\nThe end."
 )
 # Where a vocabulary of our own and the nearest cut could part: blanks, digits, punctuation, other scripts.
 TEXTS = (
@@ -61,20 +62,6 @@ TEXTS = (
     "x = [1, 2,  30]\n    return x.y + a_b  \n\n\tif (x >= 10):  # 3.14...",
     'Don\'t stop!  ..."Why?"   9',
 )
-
-
-def documents(count: int) -> list[str]:
-    """What a base of the tiny recipe reads."""
-    recipe = load_recipe(ZeroRecipe, ROOT / "recipes/tiny/zero.toml")
-    stream = Solutions(
-        recipe.families, recipe_families(recipe), recipe.documents, template=Template.ZERO, seed=1
-    )
-    return list(itertools.islice(iter(stream), count))
-
-
-def own_tokenizer() -> Tokenizer:
-    """Trained on the first of them."""
-    return train_bpe(documents(TRAINED_ON), vocab_size=1024)
 
 
 def perplexity(logits: NDArray[np.float32], ids: Sequence[int]) -> float:

@@ -2,17 +2,20 @@
 
 Why: llama.cpp is built from source and not there in every test run, so its answers are kept as a file
 (llama_golden.py), and the tests make the same networks again.
-In:  nothing.  Out: configurations, networks, prompts.
+In:  nothing.  Out: configurations, networks, prompts; documents and a vocabulary trained on them.
 Widths are multiples of 32, so that blocks fit, but for one expert width, which shows what happens where they
 do not. Not here: llama.cpp.
 """
 
 import dataclasses
+import itertools
 import zlib
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tenth.base.config import load_recipe
 from tenth.checkpoint.names import to_hf_tensors
 from tenth.checkpoint.tensor_source import TensorInfo
 from tenth.model.config import (
@@ -25,7 +28,17 @@ from tenth.model.config import (
     YarnConfig,
 )
 from tenth.model.transformer import Transformer
+from tenth.pipeline.documents import Solutions
+from tenth.pipeline.frozen import recipe_families
+from tenth.pipeline.recipe import ZeroRecipe
+from tenth.tokenizer.chat import Template
+from tenth.tokenizer.tokenizer import Tokenizer
+from tenth.tokenizer.train import train_bpe
 
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests/checkpoint/golden/llama_cpp.json"
+SHOWN_PLACES, SHOWN_LOGITS = (0, 35, 69), 12
+TRAINED_ON, COMPARED = 1000, 500  # documents
 PROMPT_TOKENS, NEW_TOKENS = 70, 40  # past the original contexts below, and past one cache block
 _MOE = MoeConfig(
     n_routed_experts=8,
@@ -192,3 +205,17 @@ class MemorySource:
 def source_of(model: Transformer) -> MemorySource:
     """The model under Hugging Face names, its MTP layers among them."""
     return MemorySource(dict(to_hf_tensors(model.state_dict(), model.config)))
+
+
+def documents(count: int) -> list[str]:
+    """What a base of the tiny recipe reads."""
+    recipe = load_recipe(ZeroRecipe, ROOT / "recipes/tiny/zero.toml")
+    stream = Solutions(
+        recipe.families, recipe_families(recipe), recipe.documents, template=Template.ZERO, seed=1
+    )
+    return list(itertools.islice(iter(stream), count))
+
+
+def own_tokenizer() -> Tokenizer:
+    """Trained on the first of them."""
+    return train_bpe(documents(TRAINED_ON), vocab_size=1024)

@@ -23,7 +23,8 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _ALIGNMENT, _MAX_ALIGNMENT = 32, 1 << 16
 _MAX_HEADER_BYTES = 1 << 28  # keys and table; a vocabulary of a million tokens takes a tenth
-_MAX_ELEMENTS = 1 << 23  # of all arrays together
+_MAX_ELEMENTS = 1 << 22  # of all arrays together
+_MAX_TENSORS, _MAX_KEYS = 1 << 17, 1 << 16
 _MAX_NAME_BYTES, _MAX_DIMS = 256, 4
 _SMALLEST_KEY, _SMALLEST_TENSOR = 13, 33  # bytes
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -77,6 +78,8 @@ class _Parser:
             hint = "it is big-endian" if version & 0xFFFF == 0 else f"version {version}"
             raise self._refusal(f"{hint}, and versions 2 and 3 in little-endian are read; convert it again")
         num_tensors, num_keys = self._count(_SMALLEST_TENSOR), self._count(_SMALLEST_KEY)
+        if num_tensors > _MAX_TENSORS or num_keys > _MAX_KEYS:
+            raise self._refusal(f"it announces {num_tensors:,} tensors and {num_keys:,} keys")
         values: dict[str, Any] = {}
         for _ in range(num_keys):
             key = self._string("a key", limit=1 << 16)

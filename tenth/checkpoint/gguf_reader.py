@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tenth.base.errors import CheckpointError
+from tenth.base.errors import CheckpointError, ConfigError
 from tenth.checkpoint.gguf_blocks import block_of, decode, require_readable, type_name
 from tenth.checkpoint.gguf_config import ROPE_DIVISORS, config_values
 from tenth.checkpoint.gguf_header import GgufHeader, GgufTensor, read_header
@@ -30,6 +30,7 @@ from tenth.model.hf_config import from_hf
 from tenth.tokenizer.tokenizer import Tokenizer
 
 _TEMPLATE = "tokenizer.chat_template"
+_MAX_EXPERTS = 1 << 12
 
 
 def open_gguf(path: Path) -> Checkpoint:
@@ -45,7 +46,7 @@ def open_gguf(path: Path) -> Checkpoint:
             header.values, has_tensor=header.tensors.__contains__, divisors=lambda: _divisors(header)
         )
         source = GgufSource(header, from_hf(values))
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     stored = {name: _stored(tensor) for name, tensor in header.tensors.items()}
     return Checkpoint(
@@ -80,10 +81,12 @@ class GgufSource:
         self._path, self._tensors = header.path, header.tensors
         self._origins: dict[str, _Origin] = {}
         self._infos: dict[str, TensorInfo] = {}
-        if config.num_hidden_layers > len(self._tensors):  # or the table below would never end
+        experts = config.moe.n_routed_experts if config.moe else 0
+        if config.num_hidden_layers > len(self._tensors) or experts > _MAX_EXPERTS:
+            # or the table below would never end
             raise CheckpointError(
-                f"it announces {config.num_hidden_layers:,} layers and holds {len(self._tensors):,} tensors; "
-                "fetch or convert it again."
+                f"it announces {config.num_hidden_layers:,} layers and {experts:,} experts in each and holds "
+                f"{len(self._tensors):,} tensors; fetch or convert it again."
             )
         keys: dict[str, Entry] = {}
         for entry in entries(config, is_interleaved=True):

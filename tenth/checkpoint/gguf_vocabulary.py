@@ -32,9 +32,9 @@ def own_cut_warning(tokenizer: Tokenizer) -> str | None:
     if not tokenizer.is_byte_level or cut_of(tokenizer.spec()) is not None:
         return None
     return (
-        f"llama.cpp does not know how tenth cuts texts into words and will do as '{_NEAREST}' does: documents of "
-        "the built-in tasks get the same ids, while runs of blanks before a digit or at a line's end may not; "
-        "pass it ids instead of text where every id matters."
+        f"llama.cpp does not know how tenth cuts texts into words and will cut them as '{_NEAREST}' does: "
+        "documents of the built-in tasks get the same ids, other texts may differ at runs of blanks and of "
+        "punctuation; pass ids instead of text where every id matters."
     )
 
 
