@@ -46,6 +46,7 @@ _MAX_HEADER_BYTES = 16 << 20  # DeepSeek-R1's largest header has a few hundred t
 _MAX_INDEX_BYTES = 64 << 20  # DeepSeek-R1's index has nine million
 _MAX_DIMENSIONS = 8
 _READ_AHEAD_BYTES = 32 << 20  # asked for beyond a tensor's end: the next one is then under way
+_ASK_BYTES = 128 << 10  # at a time: of more, Linux reads the device's window only, by default no larger
 _LINUX_MAP_NORESERVE = 0x4000  # of <sys/mman.h>: no memory is set aside for pages that nobody will write
 
 
@@ -88,13 +89,20 @@ class _Shard:
     def _mapped(self, place: _Place) -> mmap.mmap:
         if self.mapping is None:
             self.mapping = _map(self.path)
-        if place.begin < self.asked_for.start or place.end + _READ_AHEAD_BYTES // 2 > self.asked_for.stop:
-            # Page faults alone would wait for the disk 128 KiB at a time.
-            start = place.begin - place.begin % mmap.PAGESIZE
-            stop = place.end + _READ_AHEAD_BYTES
-            self.mapping.madvise(mmap.MADV_WILLNEED, start, min(stop, len(self.mapping)) - start)
-            self.asked_for = range(start, stop)
+        self._ask_for(place, self.mapping)
         return self.mapping
+
+    def _ask_for(self, place: _Place, mapping: mmap.mmap) -> None:
+        """Have the system read a tensor and what follows it; page faults alone would wait for the disk."""
+        asked, is_known = self.asked_for, place.begin in self.asked_for
+        if is_known and asked.stop >= min(place.end + _READ_AHEAD_BYTES // 2, len(mapping)):
+            return
+        start = asked.stop if is_known else place.begin - place.begin % mmap.PAGESIZE
+        stop = place.end + _READ_AHEAD_BYTES
+        stop = min(stop - stop % mmap.PAGESIZE, len(mapping))
+        for position in range(start, stop, _ASK_BYTES):
+            mapping.madvise(mmap.MADV_WILLNEED, position, min(_ASK_BYTES, stop - position))
+        self.asked_for = range(asked.start if is_known else start, stop)
 
 
 class SafetensorsDir:
@@ -174,7 +182,7 @@ def _read_index(path: Path) -> dict[str, set[str]]:
 def _open_shard(path: Path, directory: Path) -> _Shard:
     """Read and check the header."""
     try:
-        _require_inside(path, directory)
+        require_inside(path, directory)
         if not path.is_file():  # a pipe would be waited for
             raise CheckpointError(f"{path} is missing, or no file; finish the download, or restore it.")
         with path.open("rb") as file:
@@ -197,7 +205,7 @@ def _open_shard(path: Path, directory: Path) -> _Shard:
     return _Shard(path=path, places=places, checksums=_checksums(metadata, places))
 
 
-def _require_inside(path: Path, directory: Path) -> None:
+def require_inside(path: Path, directory: Path) -> None:
     """Links may lead to a file beside them or, as in Hugging Face's cache, to `../../blobs`; nowhere else."""
     home = directory.resolve()
     if path.resolve().parent not in (home, home.parents[min(1, len(home.parents) - 1)] / "blobs"):

@@ -1,4 +1,6 @@
+import itertools
 import json
+import mmap
 import random
 import re
 from contextlib import suppress
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given
 
 from tenth.base.errors import CheckpointError
+from tenth.checkpoint import safetensors_dir
 from tenth.checkpoint.safetensors_dir import SafetensorsDir
 from tenth.checkpoint.sharded_writer import HfWriter
 from tenth.checkpoint.tensor_source import TensorInfo
@@ -90,6 +93,31 @@ def test_a_tensor_of_a_file_larger_than_the_memory_costs_its_own_bytes(tmp_path)
     before = anonymous_bytes()
     assert SafetensorsDir(tmp_path).read("wanted").tolist() == [0.0]
     assert anonymous_bytes() - before < 8 << 20
+
+
+def test_what_is_read_in_file_order_is_asked_for_ahead_and_once(tmp_path, monkeypatch):
+    asked = []
+
+    class Recording(mmap.mmap):
+        def madvise(self, option, start, length):
+            asked.append((start, start + length))
+            super().madvise(option, start, length)
+
+    monkeypatch.setattr(safetensors_dir.mmap, "mmap", Recording)
+    size, step = 96 << 20, 1 << 20
+    places = {str(i): entry(i * step, (i + 1) * step) for i in range(size // step)}
+    file_of(tmp_path / "model.safetensors", places)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.truncate(file.seek(0, 2) + size)
+    source = SafetensorsDir(tmp_path)
+    for i, name in enumerate(places):
+        source.read(name)
+        assert asked[-1][1] >= min((i + 1) * step + (16 << 20), size)  # what comes next is under way
+    assert asked[0][0] < 3 * mmap.PAGESIZE  # behind the header
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(asked))
+    asked.clear()
+    source.read("3")  # again, out of order: the system was told already, or is told of little
+    assert sum(end - start for start, end in asked) <= 34 << 20
 
 
 def test_a_flipped_bit_in_what_we_wrote_is_noticed_where_it_is_asked_for(tmp_path):
