@@ -8,7 +8,7 @@ Out: float32 matrices; or E4M3 and scales.
 Which matrices are stored so: `is_fp8_weight`. Not here: 8-bit arithmetic; other tools' quantisations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -56,6 +56,18 @@ def quantise_blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
         scaled = (blocks / scales[i].unsqueeze(-1)).clamp_(-_LARGEST, _LARGEST)
         codes[i * BLOCK : i * BLOCK + len(rows)] = scaled.flatten(1)[:, : rows.shape[1]].to(codes.dtype)
     return codes, scales
+
+
+def in_fp8(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """As DeepSeek publishes its models: projections in FP8 with scales, the selection bias whole, all else
+    in bfloat16."""
+    for name, tensor in tensors:
+        if is_fp8_weight(name):
+            codes, scales = quantise_blocks(tensor)
+            yield from ((name, codes), (name + SCALE, scales))
+        else:
+            is_whole = name.endswith("e_score_correction_bias")
+            yield name, tensor.float() if is_whole else tensor.bfloat16()
 
 
 class Fp8Source:

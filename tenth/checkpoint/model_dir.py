@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tenth.base.errors import CheckpointError, ConfigError
 from tenth.base.files import write_json
-from tenth.checkpoint.block_fp8 import SCALE, is_fp8_weight, quantise_blocks
+from tenth.checkpoint.block_fp8 import in_fp8
 from tenth.checkpoint.model_card import ModelCard
 from tenth.checkpoint.names import fill_model, to_hf_tensors
 from tenth.checkpoint.names import require_fit as require_hf_fit
@@ -95,7 +95,7 @@ def save_model(
         # No other tool shall take codes for weights: some look at the method, transformers at the type.
         values |= {"quantization_config": {"quant_method": OWN_METHOD}, "model_type": OWN_METHOD}
     elif fp8:
-        stored = _in_fp8(stored)
+        stored = in_fp8(stored)
     with whole_directory(directory) as partial:
         writer = HfWriter(partial)
         for name, tensor in stored:
@@ -178,18 +178,6 @@ def _load_quantised(directory: Path, quantisation: Quantisation, *, dtype: torch
         tensor.copy_(source.read(name))
         require_finite({name: tensor}, source=directory)
     return model
-
-
-def _in_fp8(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """As DeepSeek publishes its models: projections in FP8 with scales, the selection bias whole, all else
-    in bfloat16."""
-    for name, tensor in tensors:
-        if is_fp8_weight(name):
-            codes, scales = quantise_blocks(tensor)
-            yield from ((name, codes), (name + SCALE, scales))
-        else:
-            is_whole = name.endswith("e_score_correction_bias")
-            yield name, tensor.float() if is_whole else tensor.bfloat16()
 
 
 def _stored_as(tensors: Mapping[str, Tensor]) -> torch.dtype:

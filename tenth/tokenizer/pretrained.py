@@ -37,7 +37,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     if path.is_dir():
         if (path / FILE_NAME).is_file():
             return _read_directory(path)
-        found = next((file for pattern in _PATTERNS for file in sorted(path.glob(pattern))), None)
+        found = find_vocabulary(path)
         if found is None:
             raise CheckpointError(
                 f"{path / FILE_NAME} does not exist, nor any other vocabulary beside it; "
@@ -53,6 +53,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
         )
     vocabulary = _READERS[path.suffix](read_bounded(path), source=path)
     return _with_ends_beside(path, vocabulary)
+
+
+def find_vocabulary(directory: Path) -> Path | None:
+    """The file of a directory that its vocabulary is read from; None where it has none."""
+    every = (file for pattern in (FILE_NAME, *_PATTERNS) for file in sorted(directory.glob(pattern)))
+    return next(every, None)
 
 
 def read_bounded(path: Path) -> bytes:
