@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tenth.base.config import apply_overrides, build_recipe
+from tenth.base.errors import ConfigError
 from tenth.base.files import file_hash, read_json, write_json, write_lines
 from tenth.base.runlog import MetricSink
 from tenth.base.seeds import stream_seed
@@ -117,6 +118,11 @@ def _prepare(recipe: RlRecipe, base: Base) -> tuple[RlRecipe, ProblemSplit, list
     )
     split = split_problems(fitting, most=recipe.eval_problems, source=path)
     accuracy = recipe.accuracy_weight
+    if accuracy and not split.has_answers:
+        raise ConfigError(
+            f"accuracy_weight = {accuracy:g}, but {path} has no answers to be accurate about; add a column "
+            "'answer' or leave accuracy_weight out."
+        )
     chosen = {
         "max_completion_length": answer_tokens,
         "accuracy_weight": float(split.has_answers) if accuracy is None else accuracy,

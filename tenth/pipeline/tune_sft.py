@@ -230,7 +230,7 @@ class _Run:
         every = max(1, recipe.steps // recipe.evaluations)
         for step in range(first, recipe.steps):
             metrics = trainer.step(step)
-            if (step + 1) % every == 0:
+            if (step + 1) % every == 0 or step + 1 == recipe.steps:
                 metrics["val_loss"] = self._held_out_loss(model)
             log.log(step, metrics)
             if saver.is_due(step + 1):

@@ -1,7 +1,7 @@
-"""A process that runs the smoke recipe, once per line of its input, each time in a child that may be killed.
+"""A process that runs the smoke recipe or a tuning per line of its input, each in a child that may be killed.
 
 In:  lines of JSON: {"runs_dir": ..., "point": a `Point` as JSON or null, "kill_after_cpu_seconds": null or n,
-    "overrides": [...]}.
+    "overrides": [...], "tune": null or {"kind": "rl" or "sft", "values": ...}}.
 Out: a line of JSON per run: the child's exit status, negative where a signal ended it, and its CPU seconds.
 Why: importing torch takes longer than the run. The parent imports and computes nothing, so a fork is safe.
 """
@@ -13,23 +13,30 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch._dynamo  # what the first optimizer of a process imports
 from kill_points import Assassin, Point
 
 import tenth.pipeline.machine
+from tenth.pipeline.tune_rl import run_rl
+from tenth.pipeline.tune_sft import run_sft
 from tenth.pipeline.zero import run_zero
 
 RECIPE = Path(__file__).parents[2] / "recipes/tiny/smoke.toml"
 
 
-def run(runs_dir: str, point: str | None, overrides: list[str]) -> None:
+def run(runs_dir: str, point: str | None, overrides: list[str], tune: dict[str, Any] | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit an ignored Ctrl-C
     torch.set_num_threads(1)
     tenth.pipeline.machine.measure_peak = lambda _: 1e11  # seconds of matrix products that change no result
     sinks = [Assassin(Point(**json.loads(point)))] if point else []
-    run_zero(RECIPE, overrides, runs_dir=Path(runs_dir), sinks=sinks)
+    if tune is None:
+        run_zero(RECIPE, overrides, runs_dir=Path(runs_dir), sinks=sinks)
+    else:
+        work = run_rl if tune["kind"] == "rl" else run_sft
+        work(tune["values"], overrides, out=Path(runs_dir) / "tuned", sinks=sinks)
 
 
 def wait_for(child: int, *, kill_after_cpu_seconds: float | None) -> dict[str, float]:

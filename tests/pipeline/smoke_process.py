@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 
 class SmokeProcess:
@@ -25,8 +26,12 @@ class SmokeProcess:
         *overrides: str,
         point: str | None = None,
         kill_after_cpu_seconds: float | None = None,
+        tune: Mapping[str, Any] | None = None,
     ) -> int:
-        """One run under `runs_dir`; its exit status, -9 when it was killed. Adds to `cpu_seconds`."""
+        """One run under `runs_dir`; its exit status, -9 when it was killed. Adds to `cpu_seconds`.
+
+        `tune` names another work than the smoke recipe.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {
@@ -34,6 +39,7 @@ class SmokeProcess:
             "point": point,
             "overrides": overrides,
             "kill_after_cpu_seconds": kill_after_cpu_seconds,
+            "tune": tune,
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
