@@ -67,7 +67,7 @@ def wanted():
         {"blocks": 8},
         {"blocks": 8, "max_batch_tokens": 16, "max_sequences": 16},
         {"speculation": Speculation.PROMPT_LOOKUP, "draft_tokens": 4},
-        {"speculation": Speculation.PROMPT_LOOKUP, "draft_tokens": 2, "blocks": 8, "max_batch_tokens": 300},
+        {"speculation": Speculation.PROMPT_LOOKUP, "draft_tokens": 2, "blocks": 6, "max_batch_tokens": 300},
     ],
     ids=["batched", "no prefix cache", "chunks of 7", "3 at a time", "preempted", "preempted chunks",
          "lookup", "lookup, preempted"],
