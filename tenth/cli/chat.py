@@ -1,8 +1,9 @@
-"""`tenth chat RUN`: talk to what a run trained; its thinking is shown dimmed, its answer bold.
+"""`tenth chat RUN|PATH`: talk to what a run trained, or to anybody's model; thinking is dimmed, answers bold.
 
 Why: scores say how often, a conversation says how. It works with a person at a terminal and with questions
 from a pipe, one per line.
-In:  a run with a trained model (stages `base` and `zero`).
+In:  a run with a trained model, or a checkpoint of any format that is known: then conversations are written
+as its chat template says, and a base model without one continues a text.
 Out: text on the console, token by token. Whatever the model writes is shown as text: markup and control
 characters do nothing. Ctrl-C stops an answer; at the prompt, it ends.
 Not here: sampling (engine/), text from tokens (llm/), templates (tokenizer/chat.py).
@@ -22,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tenth.base.errors import ConfigError, RunError
+from tenth.base.errors import ConfigError, DataError, RunError
 from tenth.base.records import Finish, Message, Role
 from tenth.base.seeds import stream_seed
 from tenth.reports.runs import BASE, ZERO, Run, find_run, read_run
@@ -30,24 +31,28 @@ from tenth.reports.runs import BASE, ZERO, Run, find_run, read_run
 if TYPE_CHECKING:  # torch and the tokenizer's library: not for `--help`
     from tenth.llm.llm import LLM
     from tenth.llm.outputs import Piece
-    from tenth.tokenizer.chat import Template
+    from tenth.tokenizer.chat import ChatTemplate
 
 RUNS_DIR = Path("runs")
-_TOP_P = 0.95  # how R1 is sampled (arXiv:2501.12948, section 3)
+TEMPERATURE, TOP_P = 0.6, 0.95  # how R1 is sampled (arXiv:2501.12948, section 3)
+_SMALL_PARAMETERS = 1e9  # up to here a model is computed in float32
 _HINT = "Ask a question; Ctrl-C stops an answer, an empty line or Ctrl-D ends."
 _STYLES = {"<think>": "dim", "</think>": "", "<answer>": "bold", "</answer>": ""}  # of what follows a tag
 _TAG = re.compile("|".join(_STYLES))
 
 
 def chat(
-    run: Annotated[str, typer.Argument(help="A run directory, or its name under runs/.")],
-    stage: Annotated[str | None, typer.Option(help="zero or base; default: the newest.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.6,
+    model: Annotated[
+        str, typer.Argument(help="A run directory, its name under runs/, or a model: a directory or a file.")
+    ],
+    stage: Annotated[str | None, typer.Option(help="Of a run: zero or base; default: the newest.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="0: always the likeliest token; default: as the model says, or 0.6."),
+    ] = None,
 ) -> None:
-    """Talk to a run's model in the terminal; questions may also come from a pipe, one per line."""
-    described = read_run(find_run(run, root=RUNS_DIR))
-    directory = model_directory(described, stage=stage)
-    talk = _load(described, directory, temperature=temperature)
+    """Talk to a model in the terminal; questions may also come from a pipe, one per line."""
+    directory, talk = open_talk(model, stage=stage, temperature=temperature)
     console = Console(highlight=False)
     is_person = sys.stdin.isatty()
     if is_person:
@@ -56,12 +61,12 @@ def chat(
         for question in _questions(console, is_person=is_person):
             try:
                 pieces = talk.ask(question)
-            except ConfigError as error:  # a question too long for the context
+            except (ConfigError, DataError) as error:  # too long; or refused by the template
                 if not is_person:
                     raise
                 console.print(Text(str(error), style="red"))
                 continue
-            is_whole = show_until_interrupt(console, pieces)
+            is_whole = show_until_interrupt(console, pieces, is_thinking=talk.is_thinking)
             if not is_whole and not is_person:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -72,10 +77,19 @@ def chat(
 class Talk:
     """A conversation under way; changes with every question."""
 
-    def __init__(self, llm: "LLM", *, template: "Template", temperature: float, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        llm: "LLM",
+        *,
+        template: "ChatTemplate",
+        temperature: float,
+        top_p: float = TOP_P,
+        max_new_tokens: int,
+    ) -> None:
         self.llm, self.template = llm, template
-        self.temperature, self.max_new_tokens = temperature, max_new_tokens
+        self.temperature, self.top_p, self.max_new_tokens = temperature, top_p, max_new_tokens
         self.turn = 0
+        self.is_thinking = False  # whether the last prompt has begun a thought for the model
         self._so_far: tuple[Sequence[int], Sequence[int]] | None = None  # ids of the last prompt and answer
 
     def ask(self, question: str) -> "Generator[Piece, None, None]":
@@ -83,18 +97,21 @@ class Talk:
         from tenth.engine.request import SamplingParams
 
         prompt = self._prompt(question)
-        room = self.llm.config.max_position_embeddings - len(prompt)
+        room = self.llm.context_tokens - len(prompt)
         if room < 1:
             raise ConfigError(
                 f"the question has {len(prompt)} tokens and the model's context is {len(prompt) + room}; ask "
                 "a shorter one."
             )
+        bos_id = self.llm.tokenizer.bos_id
         params = SamplingParams(
             max_new_tokens=min(self.max_new_tokens, room),
             temperature=self.temperature,
-            top_p=_TOP_P if self.temperature else 1.0,
+            top_p=self.top_p if self.temperature else 1.0,
             seed=stream_seed(0, "chat", self.turn),
+            stop_ids=() if bos_id is None else (bos_id,),  # whoever begins another document has ended this
         )
+        self.is_thinking = self.llm.tokenizer.decode(prompt[-4:]).rstrip().endswith("<think>")
         return self._remembering(prompt, self.llm.stream(prompt, params))
 
     def _remembering(
@@ -113,10 +130,11 @@ class Talk:
     def _prompt(self, question: str) -> list[int]:
         from tenth.tokenizer.chat import Template, extend, render_prompt
 
-        # R1-Zero has only ever seen one question at a time; a chat template carries the conversation on.
-        if self._so_far is not None and self.template is Template.DEEPSEEK:
+        # These have only ever seen one question at a time; a chat template carries the conversation on.
+        one_turn = (Template.ZERO, Template.ZERO_SHORT, Template.PLAIN)
+        if self._so_far is not None and self.template not in one_turn:
             longer = extend(self.llm.tokenizer, *self._so_far, question, template=self.template)
-            if len(longer) + self.max_new_tokens <= self.llm.config.max_position_embeddings:
+            if len(longer) + self.max_new_tokens <= self.llm.context_tokens:
                 return longer
         messages = [Message(role=Role.USER, content=question)]
         return render_prompt(self.llm.tokenizer, messages, template=self.template)
@@ -138,9 +156,9 @@ def model_directory(run: Run, *, stage: str | None) -> Path:
 class AnswerView:
     """Shows an answer while it comes: thinking dimmed, the answer bold, each on lines of its own."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, is_thinking: bool = False) -> None:
         self._console = console
-        self._style, self._tail, self._blank = "", "", ""
+        self._style, self._tail, self._blank = _STYLES["<think>"] if is_thinking else "", "", ""
         self._has_shown = self._is_in_part = False
 
     def feed(self, text: str) -> None:
@@ -177,9 +195,9 @@ class AnswerView:
         self._has_shown = self._is_in_part = True
 
 
-def show_answer(console: Console, pieces: "Iterable[Piece]") -> None:
+def show_answer(console: Console, pieces: "Iterable[Piece]", *, is_thinking: bool = False) -> None:
     """All of an answer, and why it ended if not by itself."""
-    view = AnswerView(console)
+    view = AnswerView(console, is_thinking=is_thinking)
     tokens, finish, error = 0, Finish.ABORTED, None
     for piece in pieces:
         view.feed(piece.text)
@@ -195,10 +213,12 @@ def show_answer(console: Console, pieces: "Iterable[Piece]") -> None:
         console.print(Text(notes[finish], style="dim italic"))
 
 
-def show_until_interrupt(console: Console, pieces: "Generator[Piece, None, None]") -> bool:
+def show_until_interrupt(
+    console: Console, pieces: "Generator[Piece, None, None]", *, is_thinking: bool = False
+) -> bool:
     """`show_answer` until Ctrl-C; whether the answer came to its end."""
     with _noted_interrupt() as interrupt:
-        show_answer(console, _until(interrupt, pieces))
+        show_answer(console, _until(interrupt, pieces), is_thinking=is_thinking)
     return not interrupt.is_set()
 
 
@@ -258,7 +278,55 @@ def _questions(console: Console, *, is_person: bool) -> Iterator[str]:
         yield question
 
 
-def _load(run: Run, directory: Path, *, temperature: float) -> Talk:
+def open_talk(model: str, *, stage: str | None, temperature: float | None) -> tuple[Path, Talk]:
+    """What was named, and a conversation with it."""
+    is_run = any((path / "run.json").exists() for path in (Path(model), RUNS_DIR / model))
+    if not is_run and Path(model).exists():
+        if stage is not None:
+            raise ConfigError(f"--stage {stage} goes with a run, and {model} is a model; leave it out.")
+        return Path(model), _talk_to_checkpoint(Path(model), temperature=temperature)
+    run = read_run(find_run(model, root=RUNS_DIR))
+    if stage is None and (run.path / "model").is_dir():  # somebody's model, trained further
+        return run.path / "model", _talk_to_checkpoint(run.path / "model", temperature=temperature)
+    directory = model_directory(run, stage=stage)
+    return directory, _talk_to_stage(run, directory, temperature=temperature)
+
+
+def _talk_to_checkpoint(path: Path, *, temperature: float | None) -> Talk:
+    from tenth.native.process import tune_process
+
+    tune_process()  # before the first tensor
+    import torch
+
+    from tenth.checkpoint.model_dir import load_config
+    from tenth.llm.llm import LLM
+    from tenth.model.counts import count
+
+    is_small = count(load_config(path)).total_parameters <= _SMALL_PARAMETERS
+    llm = LLM(path, dtype=torch.float32 if is_small else torch.bfloat16)
+    advised, top_p = advised_sampling(path)
+    return Talk(
+        llm,
+        template=llm.requests.template,
+        temperature=advised if temperature is None else temperature,
+        top_p=top_p,
+        max_new_tokens=llm.context_tokens // 2,  # leaves as much for what was said before
+    )
+
+
+def advised_sampling(path: Path) -> tuple[float, float]:
+    """Temperature and top_p that a model's directory advises, or else R1's."""
+    from tenth.tokenizer.pretrained import read_object
+
+    values = read_object(path / "generation_config.json") if path.is_dir() else {}
+    temperature, top_p = values.get("temperature"), values.get("top_p")
+    return (
+        float(temperature) if isinstance(temperature, int | float) and 0 < temperature <= 2 else TEMPERATURE,
+        float(top_p) if isinstance(top_p, int | float) and 0 < top_p <= 1 else TOP_P,
+    )
+
+
+def _talk_to_stage(run: Run, directory: Path, *, temperature: float | None) -> Talk:
     from tenth.native.process import tune_process
 
     tune_process()  # before the first tensor
@@ -272,6 +340,6 @@ def _load(run: Run, directory: Path, *, temperature: float) -> Talk:
     return Talk(
         LLM(directory, dtype=torch.float32),
         template=recipe.template,
-        temperature=temperature,
+        temperature=TEMPERATURE if temperature is None else temperature,
         max_new_tokens=recipe.rl.max_completion_length,
     )

@@ -49,6 +49,11 @@ class LLM:
         self.requests, self.tokenizer, self.config = requests, requests.tokenizer, requests.config
         self._sinks: dict[str, Callable[[Piece], None]] = {}  # by request: where its pieces go
 
+    @property
+    def context_tokens(self) -> int:
+        """How long a prompt and its answer may be together."""
+        return self.requests.engine.max_tokens
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],

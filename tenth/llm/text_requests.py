@@ -35,6 +35,11 @@ class StepEngine(Protocol):
         """Whether a step would do anything."""
         ...
 
+    @property
+    def max_tokens(self) -> int:
+        """How long a prompt and its answer may be together, by the model's context and by the cache."""
+        ...
+
     def check(
         self, prompt_ids: Sequence[int], params: SamplingParams, *, name: str, adapter: str | None = None
     ) -> None:

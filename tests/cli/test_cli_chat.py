@@ -13,18 +13,28 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tenth.base.config import dump_recipe
-from tenth.base.errors import ConfigError, RunError
+from tenth.base.errors import ConfigError, DataError, RunError
 from tenth.base.files import write_json
 from tenth.base.records import Finish
 from tenth.checkpoint.model_dir import save_model
-from tenth.cli.chat import Talk, model_directory, printable, show_answer, show_until_interrupt
+from tenth.cli.chat import (
+    Talk,
+    advised_sampling,
+    model_directory,
+    open_talk,
+    printable,
+    show_answer,
+    show_until_interrupt,
+)
 from tenth.cli.main import commands
 from tenth.llm.outputs import Piece
+from tenth.model.config import GqaConfig, ModelConfig
 from tenth.model.transformer import Transformer, initialise
 from tenth.pipeline.recipe import FamilySection, RlSection, ZeroRecipe
 from tenth.pipeline.settings import model_config
 from tenth.reports.runs import read_run
-from tenth.tokenizer.chat import Template
+from tenth.tokenizer.chat import ChatTemplate, Template
+from tenth.tokenizer.jinja_template import JinjaTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
 
@@ -94,6 +104,12 @@ DIM, BOLD, END = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 def test_thinking_is_dimmed_and_the_answer_bold():
     text = shown(said("<think>3+4=7</think> <answer>7</answer>"))
     assert text == f"{DIM}3+4=7{END}\n{BOLD}7{END}\n"
+
+
+def test_a_thought_that_the_prompt_has_opened_is_dimmed_from_its_first_word():
+    on = console()
+    show_answer(on, said("3+4=7</think>7"), is_thinking=True)
+    assert on.file.getvalue() == f"{DIM}3+4=7{END}\n7\n"
 
 
 def test_an_answer_without_tags_is_shown_as_it_is():
@@ -232,6 +248,72 @@ def test_the_same_questions_get_the_same_answers(run_dir):
     assert answers[0] == answers[1]
 
 
+CHATML = (
+    "{% for each in messages %}{{ '<' + each.role + '>' + each.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}"
+)
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path, tokenizer: Tokenizer) -> Path:
+    """Somebody's model, with a template of its own and its own advice on sampling."""
+    config = ModelConfig(
+        name="babbler",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        gqa=GqaConfig(num_key_value_heads=1, head_dim=8),
+        max_position_embeddings=64,
+    )
+    model = initialise(Transformer(config), generator=torch.Generator().manual_seed(0))
+    save_model(tmp_path / "babbler", model, tokenizer=tokenizer, template=JinjaTemplate(text=CHATML))
+    return tmp_path / "babbler"
+
+
+def test_anybodys_model_answers_as_its_template_and_its_advice_say(model_dir):
+    write_json(model_dir / "generation_config.json", {"temperature": 0.3, "top_p": 0.8})
+    _, talk = open_talk(str(model_dir), stage=None, temperature=None)
+    assert (talk.temperature, talk.top_p) == (0.3, 0.8)
+    assert open_talk(str(model_dir), stage=None, temperature=0.0)[1].temperature == 0
+    prompt = talk._prompt("hi")
+    assert talk.llm.tokenizer.decode(prompt) == "<user>hi<assistant><think>"
+    done = CliRunner().invoke(commands, ["chat", str(model_dir), "--temperature", "1"], input="hi\nho\n")
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    "advice", [{}, {"temperature": 0, "top_p": 0}, {"temperature": "hot", "top_p": None}]
+)
+def test_without_usable_advice_answers_are_sampled_as_those_of_r1(tmp_path, advice):
+    write_json(tmp_path / "generation_config.json", advice)
+    assert advised_sampling(tmp_path) == (0.6, 0.95)
+
+
+def test_a_run_that_trained_somebodys_model_is_talked_to_by_name(model_dir, tmp_path):
+    run = tmp_path / "tuned"
+    write_json(run / "run.json", {"format_version": 1, "name": "tuned"})
+    write_json(run / "recipe.json", {})
+    model_dir.rename(run / "model")
+    directory, talk = open_talk(str(run), stage=None, temperature=None)
+    assert directory == run / "model"
+    assert isinstance(talk.template, JinjaTemplate)
+
+
+def test_a_model_has_no_stages(model_dir):
+    done = CliRunner().invoke(commands, ["chat", str(model_dir), "--stage", "base"], input="hi\n")
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith("--stage base goes with a run")
+
+
+def test_a_template_that_refuses_is_one_sentence(model_dir):
+    (model_dir / "chat_template.jinja").write_text("{{ raise_exception('not today') }}")
+    done = CliRunner().invoke(commands, ["chat", str(model_dir)], input="hi\n")
+    assert isinstance(done.exception, DataError)
+    assert "refuses this conversation (not today)" in str(done.exception)
+
+
 def test_a_question_longer_than_the_context_is_one_sentence(run_dir):
     done = CliRunner().invoke(commands, ["chat", str(run_dir)], input="7" * 3000 + "\n")
     assert isinstance(done.exception, ConfigError)
@@ -251,11 +333,12 @@ class ScriptedLLM:
 
     def __init__(self, tokenizer: Tokenizer, ids: Sequence[int]) -> None:
         self.tokenizer, self.ids, self.prompts, self.seeds = tokenizer, tuple(ids), [], set()
-        self.config = type("Config", (), {"max_position_embeddings": 100})
+        self.context_tokens = 100
 
     def stream(self, prompt, params):
         self.prompts.append(tuple(prompt))
         self.seeds.add(params.seed)
+        self.stop_ids = params.stop_ids
         for number, token in enumerate(self.ids):
             is_last = number == len(self.ids) - 1
             yield Piece(
@@ -263,7 +346,7 @@ class ScriptedLLM:
             )
 
 
-def talk_of(tokenizer: Tokenizer, template: Template) -> tuple[Talk, ScriptedLLM]:
+def talk_of(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[Talk, ScriptedLLM]:
     llm = ScriptedLLM(tokenizer, [*tokenizer.encode("7"), tokenizer.eos_id])
     return Talk(llm, template=template, temperature=0.6, max_new_tokens=10), llm
 
@@ -285,6 +368,22 @@ def test_a_chat_template_keeps_every_id_of_the_conversation_while_it_fits(tokeni
     assert max(lengths) <= 90
     assert lengths.count(lengths[0]) > 1  # begun again when it did not fit
     assert any(later < earlier for earlier, later in itertools.pairwise(lengths))
+
+
+def test_a_foreign_template_carries_the_conversation_on(tokenizer):
+    talk, llm = talk_of(tokenizer, JinjaTemplate(text=CHATML))
+    for question in "ab":
+        list(talk.ask(question))
+        assert talk.is_thinking
+    first, second = llm.prompts
+    assert second[: len(first) + 2] == (*first, *llm.ids)
+    assert tokenizer.decode(second[len(first) + 2 :]) == "<user>b<assistant><think>"
+
+
+def test_a_model_that_begins_another_document_has_ended_its_answer(tokenizer):
+    talk, llm = talk_of(tokenizer, Template.PLAIN)
+    list(talk.ask("Once"))
+    assert llm.stop_ids == (tokenizer.bos_id,)
 
 
 def test_an_answer_that_was_stopped_stays_in_the_conversation_as_far_as_it_came(tokenizer):

@@ -51,6 +51,8 @@ class ScriptedEngine:
         self._todo: dict[tuple[str, int], list[int]] = {}
         self._request_of: dict[str, Request] = {}
 
+    max_tokens = CONTEXT
+
     @property
     def has_work(self) -> bool:
         return bool(self._todo)
