@@ -92,15 +92,16 @@ def config_values(
 ) -> dict[str, Any]:
     """The config.json that the keys of a file amount to."""
     architecture = keys.get("general.architecture")
-    if architecture not in _MODEL_TYPES:
+    if not isinstance(architecture, str) or architecture not in _MODEL_TYPES:
         raise CheckpointError(
             f"architecture {str(architecture)[:40]!r} is not known ({', '.join(_MODEL_TYPES)} are); choose "
             "another file."
         )
     read = _Keys(keys, architecture)
+    tokens = keys.get("tokenizer.ggml.tokens")
     values = {
         "model_type": _MODEL_TYPES[architecture],
-        "vocab_size": read.number("vocab_size", len(keys.get("tokenizer.ggml.tokens", ())) or None),
+        "vocab_size": read.number("vocab_size", len(tokens) if isinstance(tokens, list) else None),
         "hidden_size": read.number("embedding_length"),
         "intermediate_size": read.number("feed_forward_length"),
         "num_hidden_layers": read.number("block_count") - read.number("nextn_predict_layers", 0),

@@ -76,7 +76,7 @@ def read_vocabulary(keys: Mapping[str, Any], *, source: object) -> Vocabulary:
         )
     pieces = _pieces(keys, source=source)
     ids = {end: keys.get(f"{_PREFIX}{end}_token_id") for end in ("bos", "eos", "eot", "eom", "padding")}
-    known = {end: each for end, each in ids.items() if isinstance(each, int) and each < len(pieces)}
+    known = {end: each for end, each in ids.items() if isinstance(each, int) and 0 <= each < len(pieces)}
     eos_ids = tuple(dict.fromkeys(known[end] for end in ("eos", "eot", "eom") if end in known))
     if kind == "llama":
         spec = vocabulary_from_pieces(
@@ -152,14 +152,14 @@ def _scores(spec: Mapping[str, Any], tokens: Sequence[str]) -> list[float]:
 
 def _pieces(keys: Mapping[str, Any], *, source: object) -> list[Piece]:
     tokens = keys.get(f"{_PREFIX}tokens")
-    types = keys.get(f"{_PREFIX}token_type") or [int(Kind.NORMAL)] * len(tokens or ())
-    scores = keys.get(f"{_PREFIX}scores") or [0.0] * len(tokens or ())
     try:
-        if not tokens or not all(isinstance(token, str) for token in tokens):
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise ValueError("no list of texts")
+        types = keys.get(f"{_PREFIX}token_type") or [int(Kind.NORMAL)] * len(tokens)
+        scores = keys.get(f"{_PREFIX}scores") or [0.0] * len(tokens)
         rows = zip(tokens, scores, types, strict=True)
         return [Piece(token, float(score), Kind(int(kind))) for token, score, kind in rows]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"the tokens of {source}, their scores and their types do not fit together ({error}); fetch or "
             "convert it again."
@@ -186,8 +186,9 @@ def _byte_level_spec(keys: Mapping[str, Any], pieces: Sequence[Piece], *, source
             f"{', '.join(known_names())} are known; take the tokenizer.json of the model instead."
         )
     merges = keys.get(f"{_PREFIX}merges", [])
-    pairs = [tuple(merge.split(" ")) for merge in merges if isinstance(merge, str)]
-    if len(pairs) != len(merges) or any(len(pair) != 2 for pair in pairs):
+    listed = merges if isinstance(merges, list) else [merges]
+    pairs = [tuple(str(merge).split(" ")) for merge in listed]
+    if any(len(pair) != 2 for pair in pairs):
         raise CheckpointError(f"the merges of {source} are no pairs; fetch or convert it again.")
     kept = {Kind.NORMAL, Kind.BYTE}
     spec = byte_level_spec(

@@ -11,14 +11,19 @@ import gguf
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 
 from benchmarks.llama_models import CONFIGS, build_model, source_of
 from tenth.base.errors import CheckpointError, TenthError
+from tenth.checkpoint.gguf_config import config_keys, config_values
 from tenth.checkpoint.gguf_header import read_header
+from tenth.checkpoint.gguf_names import architecture_of
 from tenth.checkpoint.gguf_reader import gguf_chat_template, gguf_tokenizer, open_gguf
-from tenth.checkpoint.gguf_vocabulary import vocabulary_keys
+from tenth.checkpoint.gguf_vocabulary import read_vocabulary, vocabulary_keys
 from tenth.checkpoint.gguf_writer import write_gguf
+from tenth.model.hf_config import from_hf
+from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
 
 BYTES, FLOAT, STRING, ARRAY = 0, 6, 8, 9  # ggml's numbers of value types
@@ -189,6 +194,43 @@ def test_damaged_files_end_with_a_sentence_or_are_read(seed, small_files, tmp_pa
     path.write_bytes(damaged(rng.choice(small_files), rng))
     with suppress(TenthError):
         read_all(path)
+
+
+ODD = st.one_of(
+    st.sampled_from(["", "yarn", "linear", "{}", "[]", '{"factor": "a"}', True, -1, 0, 3, 1 << 63]),
+    st.floats(width=32),
+    st.lists(st.one_of(st.integers(-2, 9), st.floats(width=32), st.text(max_size=2)), max_size=3),
+)
+
+
+@given(name=st.sampled_from(sorted(CONFIGS)), odd=ODD, data=st.data())
+def test_a_key_of_any_other_type_or_value_ends_with_a_sentence_or_is_read(name, odd, data):
+    config = CONFIGS[name]
+    keys = {**config_keys(config), "general.architecture": architecture_of(config)}
+    keys["tenth.rope_scaling"], keys["tokenizer.ggml.tokens"] = "{}", ["a"]
+    divisors = data.draw(st.sampled_from([None, torch.ones(1), torch.full((8,), torch.nan)]))
+    keys[data.draw(st.sampled_from(sorted(keys)))] = odd
+    with suppress(TenthError):
+        from_hf(config_values(keys, has_tensor=lambda _name: False, divisors=lambda: divisors))
+
+
+@given(kind=st.sampled_from(["gpt2", "llama"]), odd=ODD, data=st.data())
+def test_a_vocabulary_key_of_any_other_type_or_value_ends_with_a_sentence_or_is_read(kind, odd, data):
+    keys = {
+        "model": kind,
+        "pre": "gpt-2",
+        "tokens": ["a", "b", "ab", "</s>"],
+        "token_type": [1, 1, 1, 3],
+        "scores": [0.0, 0.0, 0.0, 0.0],
+        "merges": ["a b"],
+        "bos_token_id": 3,
+        "eos_token_id": 3,
+        "add_space_prefix": False,
+    }
+    keys[data.draw(st.sampled_from(sorted(keys)))] = odd
+    named = {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+    with suppress(TenthError):
+        Tokenizer.from_vocabulary(read_vocabulary(named, source="a"), source="a").encode("abba </s>")
 
 
 @given(noise=st.binary(max_size=400))
