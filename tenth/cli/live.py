@@ -56,6 +56,7 @@ REINFORCEMENT_COLUMNS = (
 LANGUAGE_COLUMNS = (
     Column(metric="loss", label="loss", show=_fixed(4)),
     Column(metric="val_bpb", label="bits/byte", show=_fixed(3)),
+    Column(metric="val_loss", label="held-out", show=_fixed(4)),
     Column(metric="max_vio", label="MaxVio", show=_fixed(2)),
     Column(metric="tokens_per_second", label="tok/s", show=show_count),
     Column(metric="peak_share", label="of peak", show=_percent),

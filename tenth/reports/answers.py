@@ -10,7 +10,7 @@ import re
 from tenth.reports.facts import Facts
 from tenth.reports.markup import Html, element, join
 from tenth.reports.pairs import Pair, pairs_of_run, rollouts_along_the_way
-from tenth.reports.runs import ZERO
+from tenth.reports.runs import TUNED_BY_REWARD, ZERO
 
 PAIRS_PER_FAMILY = 1
 ROLLOUTS_SHOWN = 6
@@ -66,7 +66,7 @@ def _pair(pair: Pair) -> Html:
 
 
 def _rollouts(facts: Facts) -> Html | None:
-    stage = facts.run.stage(ZERO)
+    stage = facts.run.stage(ZERO) or facts.run.stage(TUNED_BY_REWARD)
     rollouts = rollouts_along_the_way(stage.rollout_files(), count=ROLLOUTS_SHOWN) if stage else []
     if not rollouts:
         return None

@@ -28,6 +28,7 @@ MEASURE_BASE = "measure-base"
 ZERO = "zero"
 MEASURE_ZERO = "measure-zero"
 MEASURE_CONTROLS = "measure-controls"
+TUNED_BY_REWARD, TUNED_BY_EXAMPLE = "rl", "sft"  # stages of somebody's own model and data
 
 _STAGE_DIR = re.compile(r"(\d+)-(.+)")
 

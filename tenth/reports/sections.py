@@ -16,7 +16,7 @@ from tenth.reports.doctor import Rows
 from tenth.reports.facts import Facts
 from tenth.reports.gain import Gain, explain_gain
 from tenth.reports.markup import Html, element, join, table
-from tenth.reports.runs import BASE, ZERO
+from tenth.reports.runs import BASE, TUNED_BY_EXAMPLE, TUNED_BY_REWARD, ZERO
 from tenth.reports.scores import BASE_WAYS, MODE_LABELS, SAMPLED, Evaluation, Score
 from tenth.reports.seeds import base_pass_at_16
 
@@ -165,7 +165,7 @@ def controls_section(facts: Facts) -> Html | None:
 
 def zero_curves_section(facts: Facts) -> Html | None:
     """What happened during reinforcement learning."""
-    rows = facts.run.metrics(ZERO)
+    rows = facts.run.metrics(ZERO) or facts.run.metrics(TUNED_BY_REWARD)
     return _curves(
         "Reinforcement learning",
         rows,
@@ -178,9 +178,11 @@ def zero_curves_section(facts: Facts) -> Html | None:
 
 
 def base_curves_section(facts: Facts) -> Html | None:
-    """What happened during pre-training."""
+    """What happened during pre-training, or while somebody's model learnt from examples."""
     rows = facts.run.metrics(BASE)
-    return _curves("Pre-training the base", rows, [("", panels.PRETRAIN_PANELS, 2)])
+    title = "Pre-training the base" if rows else "Supervised fine-tuning"
+    rows = rows or facts.run.metrics(TUNED_BY_EXAMPLE)
+    return _curves(title, rows, [("", panels.PRETRAIN_PANELS, 2)])
 
 
 def _columns(facts: Facts) -> list[tuple[str, str, Evaluation]]:

@@ -11,6 +11,7 @@ from tenth.base.errors import RunError
 from tenth.cli import main
 from tenth.cli import run as run_module
 
+COMMANDS = ("run", "rl", "sft", "runs", "report", "chat", "inspect", "tasks", "init", "freeze")
 SMOKE = Path(__file__).parents[2] / "recipes" / "tiny" / "smoke.toml"
 
 
@@ -29,11 +30,25 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("HEAVY []")
-    for command in ["run", "runs", "report", "chat", "inspect", "tasks", "init", "freeze", "version"]:
+    for command in [
+        "run",
+        "rl",
+        "sft",
+        "runs",
+        "report",
+        "chat",
+        "inspect",
+        "tasks",
+        "init",
+        "freeze",
+        "version",
+    ]:
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "runs", "report", "chat", "inspect", "tasks", "init", "freeze"])
+@pytest.mark.parametrize(
+    "command", ["run", "rl", "sft", "runs", "report", "chat", "inspect", "tasks", "init", "freeze"]
+)
 def test_every_command_explains_itself(command):
     done = CliRunner().invoke(main.commands, [command, "--help"])
     assert done.exit_code == 0

@@ -58,6 +58,9 @@ def test_a_model_a_file_and_a_reward_are_all_that_must_be_said(typed, tmp_path):
     listed = typed("runs", "list")
     assert "small-rl" in listed.stdout
     assert typed("report", "small-rl").returncode == 0
+    page = (tmp_path / "runs" / "small-rl" / "report.html").read_text()
+    assert "Reinforcement learning" in page
+    assert page.count("<svg") >= 3  # its curves
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Problems and samples become rollouts: whole groups, in order, each with its own rewards."""
 
+import dataclasses
+
 import pytest
 from scripted import ScriptedPool, check_equal, make_problem, make_tokenizer
 
+from tenth.base.errors import DataError
 from tenth.base.records import Finish, Rollout
 from tenth.engine.request import SamplingParams
 from tenth.rollout.collect import collect, groups_of, has_signal, prompt_ids
@@ -87,3 +90,23 @@ def test_groups_keep_their_order():
     groups = groups_of(rollouts)
     assert list(groups) == [0, 1]
     assert [r.reward for r in groups[1]] == pytest.approx([0.2, 1.2])
+
+
+def test_a_problem_that_came_as_a_conversation_is_asked_as_one():
+    rows = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is 1?"},
+        {"role": "assistant", "content": "One."},
+        {"role": "user", "content": "And 2?"},
+    ]
+    asked = dataclasses.replace(make_problem(2), metadata={"messages": rows})
+    text = TOKENIZER.decode(prompt_ids(asked, TOKENIZER, template=Template.ZERO_SHORT))
+    assert text == "Be brief.\nUser: What is 1?\nAssistant:One.User: And 2?\nAssistant:"
+
+
+def test_a_role_that_nobody_knows_is_named():
+    odd = dataclasses.replace(make_problem(2), metadata={"messages": [{"role": "tool", "content": "4"}]})
+    with pytest.raises(
+        DataError, match="a message of role 'tool'; the roles are system, user, assistant"
+    ):
+        prompt_ids(odd, TOKENIZER, template=Template.ZERO_SHORT)

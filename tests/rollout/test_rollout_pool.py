@@ -6,6 +6,7 @@ from scripted import make_tokenizer
 from tenth.base.records import Finish
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
+from tenth.model.lora import LoraConfig, attach_lora, default_targets, lora_parameters
 from tenth.model.presets import preset
 from tenth.model.transformer import Transformer, initialise
 from tenth.rollout.pool import LocalPool
@@ -47,3 +48,18 @@ def test_new_weights_are_used_once_the_pool_is_told():
     after = pool.sample(PROMPTS[:1], PARAMS)
     assert before[0] != after[0]
     assert all(each.answer_ids == (TOKENIZER.eos_id,) for each in after[0])
+
+
+def test_an_adapter_that_learns_is_sampled_from_as_it_is_now_and_its_base_stays():
+    model, _ = build()
+    attach_lora(model, LoraConfig(rank=2, alpha=2.0, targets=default_targets(model.config)))
+    engine = Engine(model)
+    pool, base = LocalPool(engine, TOKENIZER, adapter="default"), LocalPool(engine, TOKENIZER)
+    untouched = base.sample(PROMPTS, PARAMS)
+    assert pool.sample(PROMPTS, PARAMS) == untouched  # a new adapter does nothing
+    with torch.no_grad():
+        for parameter in lora_parameters(model).values():
+            parameter.normal_(generator=torch.Generator().manual_seed(1))
+    pool.refresh_weights()
+    assert pool.sample(PROMPTS, PARAMS) != untouched
+    assert base.sample(PROMPTS, PARAMS) == untouched

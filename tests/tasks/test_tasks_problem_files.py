@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tenth.base.errors import DataError
-from tenth.tasks.problem_files import read_problems
+from tenth.tasks.problem_files import read_problems, read_prompts
 
 GSM8K = Path("../shared/data/train/gsm8k_train.jsonl")
 
@@ -57,6 +57,27 @@ def test_verl_nests_its_answer_and_writes_prompts_as_messages(write):
     assert (problem.prompt, problem.answer) == ("1+1?", "2")
     assert problem.metadata["messages"] == messages
     assert problem.metadata["data_source"] == "x"
+
+
+def test_prompts_for_other_rewards_need_no_answer(write):
+    first, second = read_prompts(write({"prompt": "1+1?", "wish": "short"}, {"prompt": "2+2?", "answer": 4}))
+    assert (first.answer, dict(first.metadata)) == ("", {"wish": "short"})
+    assert second.answer == "4"
+
+
+def test_what_a_row_has_instead_of_a_prompt_or_an_answer_is_said(write):
+    many = {f"column{i}": i for i in range(14)}
+    with pytest.raises(
+        DataError, match=r"no prompt; .* \(the columns are: column0, .*column11 and 2 more"
+    ):
+        read_prompts(write(many))
+    with pytest.raises(DataError, match=r"no answer; .* \(the columns are: prompt, reply\)"):
+        read_problems(write({"prompt": "1+1?", "reply": "2"}))
+
+
+def test_a_column_called_messages_is_not_mistaken_for_the_prompts_own(write):
+    row = {"prompt": "1+1?", "answer": "2", "messages": ["anything"]}
+    assert "messages" not in read_problems(write(row))[0].metadata
 
 
 def test_parquet_reads_like_json_lines(tmp_path, write):

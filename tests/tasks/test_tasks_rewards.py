@@ -152,3 +152,8 @@ def test_a_generated_problem_is_scored_by_its_family():
     made = family.make(random.Random(0), level=4)
     text = f"<think>by eye</think> <answer>{made.answer}</answer>"
     assert RewardSet(family.check, weights={"accuracy": 1.0}).score([made], [text])[0].reward == 1.0
+
+
+def test_what_counts_as_the_answer_can_be_said():
+    rewards = RewardSet(equals, weights={"accuracy": 1.0}, extract=lambda text: text.split()[-1])
+    assert [each.reward for each in rewards.score([EIGHT, EIGHT], ["it is 8", GOOD])] == [1.0, 0.0]
