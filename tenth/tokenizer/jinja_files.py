@@ -70,7 +70,8 @@ OWN_TEXTS: Mapping[Template, str] = {
 def save_template(directory: Path, template: ChatTemplate) -> None:
     """Write `chat_template.jinja`."""
     text = template.text if isinstance(template, JinjaTemplate) else OWN_TEXTS[template]
-    write_whole(Path(directory) / TEMPLATE_FILE, text.encode())
+    # A text out of JSON may hold half a character, which no file can.
+    write_whole(Path(directory) / TEMPLATE_FILE, text.encode(errors="replace"))
 
 
 def read_template(directory: Path) -> ChatTemplate:

@@ -80,13 +80,14 @@ class JinjaTemplate:
         """
         variables = {**specials, **self.specials, **self.options, "tools": None, "documents": None}
         names = tuple(sorted(specials.items()))
+        is_lasting = "strftime_now" not in self.text  # a date changes
         results: list[str | DataError | None] = [self._cache.get((names, each)) for each in conversations]
         missing = [number for number, text in enumerate(results) if text is None]
         for batch in _batches(missing, conversations):
             replies = self._call(variables, [conversations[number] for number in batch])
             for number, reply in zip(batch, replies, strict=True):
                 results[number] = result = _result(reply)
-                if isinstance(result, str) and len(result) <= _CACHED_CHARS:
+                if isinstance(result, str) and is_lasting and len(result) <= _CACHED_CHARS:
                     if len(self._cache) >= _CACHED_TEXTS:
                         self._cache.clear()
                     self._cache[names, conversations[number]] = result

@@ -103,14 +103,12 @@ def test_training_ids_extend_the_prompt_and_the_loss_falls_on_the_answer_and_its
 
 
 def test_the_plain_template_is_the_text_itself():
-    ids = render_prompt(TOKENIZER, [user("Once upon")], template=Template.PLAIN)
-    assert ids == [TOKENIZER.bos_id, *TOKENIZER.encode("Once upon")]
+    prompt = render_prompt(TOKENIZER, [user("Once")], template=Template.PLAIN)
+    assert prompt == [TOKENIZER.bos_id, *TOKENIZER.encode("Once")]
+    answer = [*TOKENIZER.encode(" upon"), TOKENIZER.eos_id]
     example = render_training(TOKENIZER, [user("Once"), assistant(" upon")], template=Template.PLAIN)
-    assert example.ids[len(ids := [TOKENIZER.bos_id, *TOKENIZER.encode("Once")]) :] == (
-        *TOKENIZER.encode(" upon"),
-        TOKENIZER.eos_id,
-    )
-    assert sum(example.loss_mask) == len(example.ids) - len(ids)
+    assert list(example.ids) == prompt + answer
+    assert list(example.loss_mask) == [0] * len(prompt) + [1] * len(answer)
 
 
 def test_the_plain_template_has_one_turn():

@@ -78,6 +78,11 @@ def test_a_foreign_template_is_stored_as_it_was_read(tmp_path):
     assert template == JinjaTemplate(text=text, specials={"bos_token": "<s>", "eos_token": "</s>"})
 
 
+def test_half_a_character_spoils_no_directory(tmp_path):
+    save_template(tmp_path, JinjaTemplate(text="a\ud800b"))
+    assert read_template(tmp_path) == JinjaTemplate(text="a?b")
+
+
 def in_config(tmp_path, value):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
     return read_template(tmp_path)
