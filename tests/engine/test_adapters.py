@@ -78,6 +78,7 @@ def test_a_request_has_the_same_bits_alone_and_among_other_adapters(base, schedu
     found = said(ask(mixed, ASKED) + ask(mixed, ASKED))  # the second time from the cache
     assert found == alone(model, ASKED) * 2
     assert mixed.stats().cached_tokens > 0
+    assert (mixed.stats().drafted_tokens > 0) == ("guessing" in schedule)
 
 
 @bit_for_bit
