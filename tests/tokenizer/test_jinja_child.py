@@ -138,16 +138,18 @@ def test_damaged_templates_render_or_say_why():
     messages = [{"role": role, "content": content} for role, content in turns]
     randoms = random.Random(0)
     found = set()
-    worker = JinjaTemplate(text="")._worker
-    child = worker.call("", {}, [])
+    template = JinjaTemplate(text="")
+    worker = template._worker
+    worker.call("", {}, [])
+    child = worker._child
     for _ in range(400):
         text = randoms.choice(texts)
         for _ in range(randoms.randint(1, 3)):
             text = damaged(text, randoms)
         reply = worker.call(text, {}, [{"messages": messages, "add_generation_prompt": True}])
         found |= set(reply if isinstance(reply, dict) else reply[0])
-    assert found == {"text", "refused", "error"}
-    assert child == worker.call("", {}, [])
+    assert {"text", "error"} <= found <= {"text", "error", "refused"}
+    assert worker._child is child
 
 
 def damaged(text, randoms):
