@@ -44,6 +44,12 @@ _MODEL_TYPES = {
     "qwen3moe": "qwen3_moe",
     "llama": "llama",
 }
+# Keys that would make another network, with the values that do not.
+_UNBUILT: Mapping[str, tuple[float, ...]] = {
+    "attention.scale": (0.0,),
+    "attention.temperature_scale": (0.0,),
+    "logit_scale": (0.0, 1.0),
+}
 # Llama 3.1, 3.2 and 3.3 differ in the factor alone: what to try where a file holds the divisors only.
 _LLAMA3_KNOWN = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
@@ -98,6 +104,12 @@ def config_values(
             "another file."
         )
     read = _Keys(keys, architecture)
+    for key, harmless in _UNBUILT.items():
+        if read.number(key, 0.0) not in harmless:
+            raise CheckpointError(
+                f"the key '{architecture}.{key}' is {read.number(key):g}, which is not implemented; choose "
+                "another file."
+            )
     tokens = keys.get("tokenizer.ggml.tokens")
     values = {
         "model_type": _MODEL_TYPES[architecture],

@@ -41,6 +41,7 @@ class Cut:
     patterns: tuple[str, ...]  # each splits what the ones before it left
     ignores_merges: bool = False  # a word that is a token becomes it, whatever the merges say
     starts_with_bos: bool = False  # what models with this cut were trained on
+    normalizer: str | None = None  # of its vocabularies; llama.cpp itself has none
 
 
 _CUTS = (
@@ -60,7 +61,7 @@ _CUTS = (
         patterns=(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _DEEPSEEK_CJK, r"\p{N}"),
         starts_with_bos=True,
     ),
-    Cut(name="qwen2", patterns=(_QWEN2,)),
+    Cut(name="qwen2", patterns=(_QWEN2,), normalizer="NFC"),
     Cut(name="llama-bpe", patterns=(_LLAMA3,), ignores_merges=True, starts_with_bos=True),
     Cut(name="smaug-bpe", patterns=(_LLAMA3,)),  # the same expression, but merges count
     Cut(name="gpt-2", patterns=(_GPT2,)),

@@ -195,6 +195,7 @@ def _byte_level_spec(keys: Mapping[str, Any], pieces: Sequence[Piece], *, source
         {piece.text: number for number, piece in enumerate(pieces) if piece.kind in kept},
         [(left, right) for left, right in pairs],
         patterns=cut.patterns,
+        normalizer=None if cut.normalizer is None else {"type": cut.normalizer},
         added=[
             added_token(number, piece.text, is_special=piece.kind is not Kind.USER_DEFINED)
             for number, piece in enumerate(pieces)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
+import resource
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from benchmarks.llama_models import (
     source_of,
 )
 from tenth.base.errors import CheckpointError, ConfigError
+from tenth.checkpoint.gguf_export import export_gguf
 from tenth.checkpoint.gguf_reader import gguf_chat_template, gguf_tokenizer, open_gguf
 from tenth.checkpoint.gguf_writer import FILE_TYPES, write_gguf
 from tenth.checkpoint.model_dir import load_model, save_model
@@ -303,6 +306,18 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="free some space"):
+            written(tmp_path / "a.gguf", "llama")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.gguf": b"old"}
+
+
 # the command
 
 
@@ -321,6 +336,18 @@ def test_export_writes_weights_vocabulary_and_template_of_a_directory(tmp_path):
     assert "Assistant:" in (gguf_chat_template(target) or "")
     ids = prompt_ids(config)
     assert torch.equal(logits_of(load_model(target, dtype=torch.float32), ids), logits_of(model, ids))
+
+
+@pytest.mark.parametrize("name", ["deepseek v3", "qwen3 moe", "llama 3"])
+@every_type
+def test_a_file_that_is_exported_again_is_the_same_file(name, file_type, tmp_path):
+    tokenizer = train_bpe(["one two three 1 2 3"] * 3, vocab_size=300)
+    model = build_model(dataclasses.replace(CONFIGS[name], vocab_size=320))
+    save_model(tmp_path / "model", model, tokenizer=tokenizer, template=Template.DEEPSEEK)
+    paths = [tmp_path / "model", tmp_path / "once.gguf", tmp_path / "twice.gguf"]
+    for before, after in itertools.pairwise(paths):
+        export_gguf(before, after, file_type=file_type, on_progress=lambda _done, _total: None)
+    assert paths[1].read_bytes() == paths[2].read_bytes()
 
 
 @pytest.mark.parametrize(

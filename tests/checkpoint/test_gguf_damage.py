@@ -16,12 +16,13 @@ from hypothesis import given
 
 from benchmarks.llama_models import CONFIGS, build_model, source_of
 from tenth.base.errors import CheckpointError, TenthError
-from tenth.checkpoint.gguf_config import config_keys, config_values
+from tenth.checkpoint.gguf_config import config_keys, config_values, rope_divisors
 from tenth.checkpoint.gguf_header import read_header
 from tenth.checkpoint.gguf_names import architecture_of
 from tenth.checkpoint.gguf_reader import gguf_chat_template, gguf_tokenizer, open_gguf
 from tenth.checkpoint.gguf_vocabulary import read_vocabulary, vocabulary_keys
 from tenth.checkpoint.gguf_writer import write_gguf
+from tenth.model.config import GqaConfig, Llama3RopeConfig
 from tenth.model.hf_config import from_hf
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
@@ -194,6 +195,27 @@ def test_damaged_files_end_with_a_sentence_or_are_read(seed, small_files, tmp_pa
     path.write_bytes(damaged(rng.choice(small_files), rng))
     with suppress(TenthError):
         read_all(path)
+
+
+def test_a_key_that_would_make_another_network_is_named():
+    keys = {**config_keys(CONFIGS["llama"]), "general.architecture": "llama", "llama.attention.scale": 0.5}
+    with pytest.raises(CheckpointError, match=r"'llama\.attention\.scale' is 0\.5"):
+        config_values(keys, has_tensor=lambda _name: True, divisors=lambda: None)
+
+
+def test_llama_3_divisors_without_our_key_are_known_by_metas_numbers():
+    published = Llama3RopeConfig(
+        factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
+    )
+    config = dataclasses.replace(
+        CONFIGS["llama"], gqa=GqaConfig(num_key_value_heads=4, head_dim=64), rope_scaling=published
+    )
+    keys = {**config_keys(config), "general.architecture": "llama"}
+    del keys["tenth.rope_scaling"]
+    found = config_values(keys, has_tensor=lambda _name: False, divisors=lambda: rope_divisors(config))
+    assert from_hf(found).rope_scaling == published
+    with pytest.raises(CheckpointError, match="published Llama 3"):
+        config_values(keys, has_tensor=lambda _name: False, divisors=lambda: torch.tensor([1.0, 3.0]))
 
 
 ODD = st.one_of(

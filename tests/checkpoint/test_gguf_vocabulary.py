@@ -78,6 +78,7 @@ def test_qwens_ranks_come_back_as_the_same_tokens_merges_and_cut():
     back, spec = read_vocabulary(keys, source="x"), tokenizer.spec()
     assert back.spec["model"]["merges"] == spec["model"]["merges"]
     assert back.spec["pre_tokenizer"] == spec["pre_tokenizer"]
+    assert back.spec["normalizer"] == spec["normalizer"]
     added = [(token["id"], token["content"]) for token in spec["added_tokens"]]
     assert [(token["id"], token["content"]) for token in back.spec["added_tokens"]] == added
     plain = {text: number for text, number in spec["model"]["vocab"].items() if number < 151_643}
