@@ -13,6 +13,7 @@ from tenth.checkpoint.whole_dir import readable
 from tenth.model.config import ModelConfig
 from tenth.tokenizer.chat import ChatTemplate, Template
 from tenth.tokenizer.jinja_files import read_template, template_from
+from tenth.tokenizer.pretrained import find_vocabulary
 from tenth.tokenizer.tokenizer import Tokenizer
 
 _GGUF = b"GGUF"
@@ -29,6 +30,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
         return gguf_tokenizer(place)
     return _llama2c_tokenizer(place)
+
+
+def has_tokenizer(path: Path) -> bool:
+    """Whether there is one, sound or not."""
+    place = readable(path)
+    if place.is_dir():
+        return find_vocabulary(place) is not None
+    return is_gguf(place) or bool(_beside(place))
 
 
 def load_template(path: Path, tokenizer: Tokenizer) -> ChatTemplate:
@@ -64,20 +73,24 @@ def is_gguf(path: Path) -> bool:
 
 
 def _llama2c_tokenizer(path: Path) -> Tokenizer:
-    """The vocabulary beside a llama2.c file: of the weights' size, `tokenizer.bin` first, then `tok*.bin`."""
+    """The vocabulary beside a llama2.c file: the first of the weights' size."""
     from tenth.checkpoint.opened import open_checkpoint
 
     wanted = open_checkpoint(path).config.vocab_size
-    found = [path.parent / "tokenizer.bin", *sorted(path.parent.glob("tok*.bin"))][:_MAX_NEIGHBOURS]
-    for candidate in found:
-        if candidate.is_file() and candidate != path:
-            tokenizer = Tokenizer.load(candidate)
-            if tokenizer.vocab_size == wanted:
-                return tokenizer
+    for candidate in _beside(path):
+        tokenizer = Tokenizer.load(candidate)
+        if tokenizer.vocab_size == wanted:
+            return tokenizer
     raise CheckpointError(
         f"{path} has no vocabulary beside it: neither tokenizer.bin nor a tok*.bin there holds {wanted:,} "
         "tokens; put the one that the model was trained with beside it."
     )
+
+
+def _beside(path: Path) -> list[Path]:
+    """What may be a llama2.c vocabulary: `tokenizer.bin`, then `tok*.bin`."""
+    found = dict.fromkeys([path.parent / "tokenizer.bin", *sorted(path.parent.glob("tok*.bin"))])
+    return [file for file in found if file.is_file() and file != path][:_MAX_NEIGHBOURS]
 
 
 def _specials(tokenizer: Tokenizer) -> dict[str, str]:

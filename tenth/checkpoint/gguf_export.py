@@ -13,7 +13,7 @@ from pathlib import Path
 from tenth.checkpoint.companions import load_template, load_tokenizer
 from tenth.checkpoint.gguf_vocabulary import own_cut_warning, vocabulary_keys
 from tenth.checkpoint.gguf_writer import write_gguf
-from tenth.checkpoint.opened import open_checkpoint
+from tenth.checkpoint.opened import Checkpoint, open_checkpoint
 from tenth.tokenizer.chat import ChatTemplate, Template
 from tenth.tokenizer.jinja_files import OWN_TEXTS
 from tenth.tokenizer.jinja_template import JinjaTemplate
@@ -32,8 +32,14 @@ def export_gguf(
     path: Path, target: Path, *, file_type: str, on_progress: Callable[[int, int], None]
 ) -> Exported:
     """Write `target`; `on_progress` hears how many of how many bytes of numbers are written."""
-    checkpoint = open_checkpoint(path)
-    config = checkpoint.config
+    return export_checkpoint(open_checkpoint(path), target, file_type=file_type, on_progress=on_progress)
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint, target: Path, *, file_type: str, on_progress: Callable[[int, int], None]
+) -> Exported:
+    """The same for a checkpoint that is open."""
+    config, path = checkpoint.config, checkpoint.path
     tokenizer = load_tokenizer(path)
     keys = vocabulary_keys(tokenizer, vocab_size=config.vocab_size)
     text = _text_of(load_template(path, tokenizer))

@@ -12,7 +12,21 @@ import typer
 
 from tenth import __version__
 from tenth.base.errors import TenthError
-from tenth.cli import chat, export, freeze, init, inspect, quantize, report, rl, run, runs, sft, tasks
+from tenth.cli import (
+    chat,
+    convert,
+    export,
+    freeze,
+    init,
+    inspect,
+    quantize,
+    report,
+    rl,
+    run,
+    runs,
+    sft,
+    tasks,
+)
 
 # No pretty tracebacks: a report of a fault should hold what Python says, not what fits a terminal's width.
 commands = typer.Typer(
@@ -29,6 +43,7 @@ commands.add_typer(runs.app, name="runs")
 commands.command()(report.report)
 commands.command()(chat.chat)
 commands.command()(inspect.inspect)
+commands.command()(convert.convert)
 commands.command()(quantize.quantize)
 commands.command()(export.export)
 commands.add_typer(tasks.app, name="tasks")
