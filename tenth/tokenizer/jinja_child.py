@@ -10,14 +10,18 @@ Not here: what contents may say, ids (jinja_ids.py).
 """
 
 import functools
+import html
 import json
+import pprint
 import resource
+import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import jinja2
-import jinja2.debug  # used when a template fails; by then no file can be opened to import it from
+import jinja2.debug
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.nodes import Node
 from jinja2.parser import Parser
@@ -26,7 +30,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_SPARE_CHARS = 1 << 20  # what a template may add to the texts of a conversation
 MAX_COPIES = 4  # how often it may repeat them
 
-_WARM_UP = "{{ 'a\\n' ~ strftime_now('%d %b') | tojson }}{{ 'a b' | wordwrap(1) }}"
+# Imported when a template needs them; by then no file can be opened to import them from.
+_LATE = (html, jinja2.debug, pprint, textwrap, unicodedata)
+_WARM_UP = "{{ 'a\\n' ~ strftime_now('%d %b') | tojson }}"
 
 
 class RefusedError(jinja2.TemplateError):
@@ -36,7 +42,7 @@ class RefusedError(jinja2.TemplateError):
 def prepare() -> None:
     """Give up files and sockets; what is open stays open.
 
-    A template is rendered first, and one that fails: parts of Python are imported when they are needed.
+    Templates are rendered first, also bad ones, for what Python and Jinja set up at the first use.
     """
     for text in (_WARM_UP, "{{ missing.part.part }}", "{% if %}"):
         render(text, {}, [{"messages": [], "add_generation_prompt": True}])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tenth.base.errors import DataError
+from tenth.base.deadline import Worker
+from tenth.base.errors import DataError, VerifierError
 from tenth.tokenizer import jinja_template
 from tenth.tokenizer.jinja_template import Conversation, JinjaTemplate
 
@@ -29,6 +30,10 @@ def test_a_template_gets_messages_tokens_options_and_the_usual_helpers():
     assert rendered("{% generation %}said{% endgeneration %}.") == "said."
     assert rendered("{% set ns = namespace(n=1) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}") == "2"
     assert rendered("{{ dict(a=1).items() | list }}{{ tools is none }}") == "[('a', 1)]True"
+    assert (
+        rendered("{% set é = [1] %}{{ é | pprint }}{{ '<b>x' | striptags }}{{ 'a b' | wordwrap(1) }}")
+        == "[1]xa\nb"
+    )
     assert len(rendered("{{ strftime_now('%Y-%m-%d') }}")) == 10
     assert rendered("  {% if true %}\n    x\n  {% endif %}\n") == "    x\n"
 
@@ -61,6 +66,16 @@ def test_internals_and_files_are_out_of_reach(text):
 
 def test_an_attribute_that_is_not_shown_is_nothing():
     assert rendered("{{ messages | map(attribute='__class__') | list }}").count("class 'dict'") == 0
+
+
+def test_whatever_broke_out_of_the_sandbox_could_open_nothing():
+    prepare = "tenth.tokenizer.jinja_child:prepare"
+    for function, argument in (("os:listdir", "/"), ("io:open_code", __file__), ("socket:socketpair", 1)):
+        with (
+            Worker(function, deadline_seconds=20, prepare=prepare) as worker,
+            pytest.raises(VerifierError, match="Too many open files"),
+        ):
+            worker.call(argument)
 
 
 @pytest.mark.parametrize(
