@@ -32,8 +32,10 @@ from tenth.pipeline.run_dir import RECIPE, changed_settings, describe_run
 from tenth.pipeline.tune_recipe import TuneRecipe
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
+from tenth.training.optim import WeightUpdater
 
 MODEL = "model"
+Weights = Mapping[str, Tensor]
 # What may differ between two calls of one run: it changes no result, or its content has a hash of its own.
 _FREE_KEYS = frozenset(
     {
@@ -94,6 +96,21 @@ def load_policy(base: Base, recipe: TuneRecipe, *, dtype: torch.dtype) -> Transf
     return attach_lora(model, lora, generator=generator)
 
 
+def load_to_learn(base: Base, recipe: TuneRecipe, *, dtype: torch.dtype) -> tuple[Transformer, Weights]:
+    """The same, and the weights at the precision of their file, for `take_over`."""
+    if recipe.lora_rank is not None:
+        return load_policy(base, recipe, dtype=dtype), {}
+    model = load_policy(base, recipe, dtype=torch.float32)
+    exact = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return model.to_compute_dtype(dtype), exact
+
+
+def take_over(updater: WeightUpdater, exact: Weights) -> None:
+    """Let masters begin as the file has them, so that a weight which learns nothing is stored as it was."""
+    if exact:
+        updater.masters.load_state_dict(exact)
+
+
 def load_trained(base: Base, recipe: TuneRecipe, run_dir: Path, *, dtype: torch.dtype) -> Transformer:
     """What `save_trained` wrote."""
     if recipe.lora_rank is None:
@@ -107,9 +124,7 @@ def adapter_of(recipe: TuneRecipe) -> str | None:
     return None if recipe.lora_rank is None else DEFAULT
 
 
-def save_trained(
-    run_dir: Path, model: Transformer, base: Base, recipe: TuneRecipe, weights: Mapping[str, Tensor]
-) -> None:
+def save_trained(run_dir: Path, model: Transformer, base: Base, recipe: TuneRecipe, weights: Weights) -> None:
     """`model/`: a directory that other tools load, or an adapter's directory as PEFT reads it."""
     if recipe.lora_rank is None:
         save_model(run_dir / MODEL, model, tokenizer=base.tokenizer, template=base.template, weights=weights)

@@ -25,7 +25,7 @@ class TuneRecipe(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     lora_rank: int | None = Field(None, ge=1)  # None: all weights learn
     lora_alpha: float | None = Field(None, gt=0)  # None: twice the rank
-    lora_targets: tuple[str, ...] = ()  # none: every projection of attention and feed-forward
+    lora_targets: tuple[str, ...] = ()  # none: all that serving and PEFT can take
     micro_batch_tokens: int = Field(8192, ge=64)
     price_usd_per_hour: float | None = Field(None, ge=0)
     checkpoint_every_seconds: float = Field(60.0, gt=0)

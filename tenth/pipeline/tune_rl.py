@@ -39,9 +39,11 @@ from tenth.pipeline.tune import (
     adapter_of,
     begin_run,
     load_policy,
+    load_to_learn,
     load_trained,
     open_base,
     save_trained,
+    take_over,
     write_card,
 )
 from tenth.pipeline.tune_memory import estimate, learning_parameters, require_memory
@@ -222,7 +224,8 @@ class _Run:
         return self._measure(directory, load_trained(self.base, self.recipe, self.run_dir, dtype=dtype))
 
     def _reinforce(self, directory: Path) -> Outcome:
-        recipe, base, model = self.recipe, self.base, self._policy()
+        recipe, base = self.recipe, self.base
+        model, exact = load_to_learn(base, recipe, dtype=self.machine.compute_dtype)
         section = recipe.rl_section()
         adapter = adapter_of(recipe)
         course = Course(
@@ -240,6 +243,7 @@ class _Run:
             self.rewards,
             base=None if adapter is None else ReferenceView(model),
         )
+        take_over(learner.updater, exact)
         outcome = reinforce(directory, learner, Saver(directory, recipe), sinks=self.sinks)
         save_trained(self.run_dir, model, base, recipe, learner.updater.masters.state_dict())
         return outcome

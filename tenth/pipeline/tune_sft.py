@@ -33,9 +33,11 @@ from tenth.pipeline.tune import (
     Base,
     begin_run,
     load_policy,
+    load_to_learn,
     load_trained,
     open_base,
     save_trained,
+    take_over,
     write_card,
 )
 from tenth.pipeline.tune_memory import estimate, learning_parameters, require_memory
@@ -215,9 +217,11 @@ class _Run:
         )
 
     def _train(self, directory: Path) -> Outcome:
-        recipe, model = self.recipe, self._policy()
+        recipe = self.recipe
         assert recipe.steps is not None
+        model, exact = load_to_learn(self.base, recipe, dtype=self.machine.compute_dtype)
         trainer = _Trainer(recipe, model, self.split.training, pad_id=self.base.tokenizer.pad_id)
+        take_over(trainer.updater, exact)
         saver = Saver(directory, recipe)
         state = saver.load()
         first = 0

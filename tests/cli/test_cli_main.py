@@ -30,25 +30,11 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("HEAVY []")
-    for command in [
-        "run",
-        "rl",
-        "sft",
-        "runs",
-        "report",
-        "chat",
-        "inspect",
-        "tasks",
-        "init",
-        "freeze",
-        "version",
-    ]:
+    for command in [*COMMANDS, "version"]:
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "rl", "sft", "runs", "report", "chat", "inspect", "tasks", "init", "freeze"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command):
     done = CliRunner().invoke(main.commands, [command, "--help"])
     assert done.exit_code == 0

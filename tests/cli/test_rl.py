@@ -2,17 +2,20 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 from tune_models import REWARDS, make_model, without_answers, write_rows
 
 from tenth.checkpoint.model_dir import load_model
+from tenth.cli import main
 
 ROOT = Path(__file__).parents[2]
 STORIES = ROOT.parent / "shared/data/checkpoints/stories260K/stories260K.bin"
@@ -89,3 +92,18 @@ def test_the_example_reinforces_a_real_model(tmp_path):
     scores = json.loads((tmp_path / "stories" / "01-measure-before" / "scores.json").read_text())
     assert 0 < scores["reward"] < 0.4
     assert load_model(tmp_path / "stories" / "model", dtype=torch.float32).config.vocab_size == 512
+
+
+@pytest.mark.parametrize("kind", ["rl", "sft"])
+def test_ctrl_c_says_what_to_type_to_continue(monkeypatch, tmp_path, kind):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"tenth.pipeline.tune_{kind}.run_{kind}", interrupted)
+    monkeypatch.chdir(tmp_path)
+    arguments = [kind, "a b", "--tasks" if kind == "rl" else "--data", "x.jsonl", "--lora", "4", "seed=2"]
+    monkeypatch.setattr(sys, "argv", ["tenth", *arguments])
+    done = CliRunner().invoke(main.commands, arguments)
+    assert done.exit_code == 130
+    again = shlex.join(["tenth", *arguments])
+    assert done.stderr == f"Stopped; all that was saved is kept. To continue: {again}\n"

@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 from kill_points import contents
-from tune_models import CONTEXT, REWARDS, make_model, sums, without_answers, write_rows
+from tune_models import CONTEXT, DEEPSEEK, REWARDS, make_model, sums, without_answers, write_rows
 
 from tenth.base.errors import ConfigError, DataError, RunError, TenthError
 from tenth.base.files import read_json
 from tenth.checkpoint.model_dir import load_model
 from tenth.checkpoint.peft import load_adapter
+from tenth.checkpoint.quantized_dir import quantize_directory
 from tenth.model.lora import merge_lora
 from tenth.pipeline.tune_problems import parse_rewards
 from tenth.pipeline.tune_rl import run_rl
@@ -143,6 +144,30 @@ def test_an_adapter_learns_beside_a_base_that_stays_and_is_its_own_reference(run
     assert changed == {
         name for name in base if name.endswith(("qkv.weight", "o.weight", "gate_up.weight", "down.weight"))
     }
+
+
+@pytest.mark.parametrize("lora_rank", [None, 4])
+def test_a_model_of_deepseeks_shape_learns_and_keeps_its_draft_layers(run, tmp_path, lora_rank):
+    deepseek = make_model(tmp_path / "deepseek", config=DEEPSEEK)
+    run(model=str(deepseek), lora_rank=lora_rank)
+    if lora_rank is None:
+        before, after = weights(deepseek), weights(tmp_path / "out" / "model")
+        drafts = [name for name in before if name.startswith("mtp.")]
+        assert drafts
+        assert all(torch.equal(before[name], after[name]) for name in drafts)
+    else:
+        targets = read_json(tmp_path / "out" / "model" / "adapter_config.json")["target_modules"]
+        # kv_b_proj could not be served beside others; PEFT takes gate_proj for the routed experts'
+        assert set(targets) == {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"}
+
+
+def test_a_quantised_model_learns_by_an_adapter_only(run, model, tmp_path):
+    quantize_directory(model, tmp_path / "int8", bits=8)
+    with pytest.raises(ConfigError, match="is quantised, and whole numbers cannot learn; give --lora 16"):
+        run(model=str(tmp_path / "int8"))
+    run(model=str(tmp_path / "int8"), lora_rank=4)
+    steps = rows(tmp_path / "out" / "02-rl" / "metrics.jsonl")
+    assert any(row["grad_norm"] > 0 for row in steps)
 
 
 def test_an_answer_column_is_judged_and_a_function_of_ones_own_comes_on_top(run, tmp_path):
