@@ -119,6 +119,7 @@ def _encoded(
 ) -> Iterator[tuple[str, list[int]]]:
     """Each text with `bos ids eos`. A document may hold think and answer tags, but never a role or an end."""
     stream = iter(documents)
+    begin = () if tokenizer.bos_id is None else (tokenizer.bos_id,)
     while texts := list(islice(stream, _DOCUMENTS_AT_ONCE)):
         cuts = (
             [cut_document(text, rate=rate, seed=seed) for text in texts]
@@ -128,7 +129,7 @@ def _encoded(
         pieces = iter(tokenizer.encode_many([piece for cut in cuts for piece in cut], trust=Trust.TAGS))
         for text, cut in zip(texts, cuts, strict=True):
             ids = join_pieces(tokenizer, [next(pieces) for _ in cut])
-            yield text, [tokenizer.bos_id, *ids, tokenizer.eos_id]
+            yield text, [*begin, *ids, tokenizer.eos_id]
 
 
 def _write_file(
