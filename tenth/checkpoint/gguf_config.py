@@ -3,40 +3,24 @@
 Why: llama.cpp reads its network from these keys. What it would compute otherwise than we do is refused with a
 sentence at export: a wrong network that runs is worse than none.
 In:  a ModelConfig, or the keys of a file.  Out: keys by name; a config.json, for `from_hf` to check.
-What llama.cpp (0.3.36's) does and a file cannot say: YaRN's ramp is 32 to 1 turns; qwen3moe normalises its
-weights; groups of experts are scored by their best two; deepseek2 with 26 or 27 layers has no query latent.
-Llama 3's frequencies travel as a tensor of divisors, from which its four numbers cannot be told, so they are
-kept beside it under a key of our own.
-Not here: the tokenizer's keys (gguf_vocabulary.py), tensors (gguf_names.py).
+What llama.cpp (llama-cpp-python 0.3.36) does whatever a file says: qwen3moe normalises its weights; groups of
+experts are scored by their best two; deepseek2 with 26 or 27 layers has no query latent.
+Not here: the tokenizer's keys (gguf_vocabulary.py), rotary scaling (gguf_rope.py), tensors (gguf_names.py).
 """
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tenth.base.errors import CheckpointError, ConfigError
+from tenth.checkpoint.gguf_keys import Keys, Value
 from tenth.checkpoint.gguf_names import architecture_of
-from tenth.model.config import (
-    GqaConfig,
-    LinearRopeConfig,
-    Llama3RopeConfig,
-    MlaConfig,
-    ModelConfig,
-    MoeConfig,
-    RopeScaling,
-    YarnConfig,
-)
-from tenth.model.rope import active_scaling, rope_frequencies
+from tenth.checkpoint.gguf_rope import own_rope_keys, rope_keys, rope_values
+from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig
 
-ROPE_DIVISORS = "rope_freqs.weight"
-_OWN_ROPE = "tenth.rope_scaling"
 _SOFTMAX, _SIGMOID = 1, 2  # llama.cpp's numbers of the gating functions
 _LITE_LAYERS = (26, 27)
-_RAMP = (32.0, 1.0)
 _MODEL_TYPES = {
     "deepseek2": "deepseek_v3",
     "qwen2": "qwen2",
@@ -50,13 +34,11 @@ _UNBUILT: Mapping[str, tuple[float, ...]] = {
     "attention.temperature_scale": (0.0,),
     "logit_scale": (0.0, 1.0),
 }
-# Llama 3.1, 3.2 and 3.3 differ in the factor alone: what to try where a file holds the divisors only.
-_LLAMA3_KNOWN = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
-def config_keys(config: ModelConfig) -> dict[str, int | float | bool | str]:
+def config_keys(config: ModelConfig) -> dict[str, Value]:
     """The keys that describe the network; those of the architecture carry its name in front."""
-    own: dict[str, int | float | bool | str] = {
+    own: dict[str, Value] = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
@@ -73,24 +55,10 @@ def config_keys(config: ModelConfig) -> dict[str, int | float | bool | str]:
         own |= _latent_keys(config, config.mla)
     if config.moe:
         own |= _expert_keys(config, config.moe)
-    own |= _rope_keys(config)
+    own |= rope_keys(config)
     architecture = architecture_of(config)
-    keys: dict[str, int | float | bool | str] = {"general.name": config.name}
-    keys |= {f"{architecture}.{key}": value for key, value in own.items()}
-    if isinstance(config.rope_scaling, Llama3RopeConfig):
-        keys[_OWN_ROPE] = json.dumps(_llama3_to_hf(config.rope_scaling))
-    return keys
-
-
-def rope_divisors(config: ModelConfig) -> Tensor | None:
-    """What each pair's frequency is divided by, (D/2,) float32; None where no file needs it."""
-    if not isinstance(config.rope_scaling, Llama3RopeConfig):
-        return None
-    plain, scaled = (
-        rope_frequencies(config.rope_dim, theta=config.rope_theta, scaling=scaling)
-        for scaling in (None, config.rope_scaling)
-    )
-    return plain / scaled
+    named = {f"{architecture}.{key}": value for key, value in own.items()}
+    return {"general.name": config.name, **named, **own_rope_keys(config)}
 
 
 def config_values(
@@ -103,7 +71,7 @@ def config_values(
             f"architecture {str(architecture)[:40]!r} is not known ({', '.join(_MODEL_TYPES)} are); choose "
             "another file."
         )
-    read = _Keys(keys, architecture)
+    read = Keys(keys, architecture)
     for key, harmless in _UNBUILT.items():
         if read.number(key, 0.0) not in harmless:
             raise CheckpointError(
@@ -130,29 +98,11 @@ def config_values(
     values |= _latent_values(read) if architecture == "deepseek2" else _grouped_values(read, has_tensor)
     if architecture == "qwen3moe":
         values |= _qwen3moe_values(read)
-    rope = _rope_values(read, keys, divisors())
+    rope = rope_values(read, keys, divisors())
     return values if rope is None else {**values, "rope_scaling": rope}
 
 
-class _Keys:
-    """The keys of one architecture; a sentence for those that are missing or of another kind."""
-
-    def __init__(self, keys: Mapping[str, Any], architecture: str) -> None:
-        self._keys, self.architecture = keys, architecture
-
-    def number(self, key: str, default: Any = None) -> Any:
-        name = f"{self.architecture}.{key}"
-        value = self._keys.get(name, default)
-        if not isinstance(value, int | float):
-            wrong = "is missing" if value is None else f"is {str(value)[:40]!r}, no number"
-            raise CheckpointError(f"the key '{name}' {wrong}; fetch or convert the file again.")
-        return float(f"{value:.7g}") if isinstance(value, float) else value  # 1e-6 was rounded to float32
-
-    def get(self, key: str) -> Any:
-        return self._keys.get(f"{self.architecture}.{key}")
-
-
-def _grouped_keys(gqa: GqaConfig) -> dict[str, int | float | bool | str]:
+def _grouped_keys(gqa: GqaConfig) -> dict[str, Value]:
     return {
         "attention.head_count_kv": gqa.num_key_value_heads,
         "attention.key_length": gqa.head_dim,
@@ -160,7 +110,7 @@ def _grouped_keys(gqa: GqaConfig) -> dict[str, int | float | bool | str]:
     }
 
 
-def _grouped_values(read: _Keys, has_tensor: Callable[[str], bool]) -> dict[str, Any]:
+def _grouped_values(read: Keys, has_tensor: Callable[[str], bool]) -> dict[str, Any]:
     heads = read.number("attention.head_count")
     values = {
         "num_key_value_heads": read.number("attention.head_count_kv", heads),
@@ -173,13 +123,13 @@ def _grouped_values(read: _Keys, has_tensor: Callable[[str], bool]) -> dict[str,
     return values
 
 
-def _latent_keys(config: ModelConfig, mla: MlaConfig) -> dict[str, int | float | bool | str]:
+def _latent_keys(config: ModelConfig, mla: MlaConfig) -> dict[str, Value]:
     if mla.q_lora_rank is not None and config.num_hidden_layers in _LITE_LAYERS:
         raise ConfigError(
             f"model '{config.name}': llama.cpp takes every deepseek2 of {config.num_hidden_layers} layers "
             "for DeepSeek-V2-Lite, which has no query latent, and this one has one; no GGUF file can hold it."
         )
-    keys: dict[str, int | float | bool | str] = {
+    keys: dict[str, Value] = {
         "attention.head_count_kv": 1,  # absorbed: every query head attends to one latent
         "attention.q_lora_rank": mla.q_lora_rank or 0,
         "attention.kv_lora_rank": mla.kv_lora_rank,
@@ -197,7 +147,7 @@ def _latent_keys(config: ModelConfig, mla: MlaConfig) -> dict[str, int | float |
     return keys
 
 
-def _latent_values(read: _Keys) -> dict[str, Any]:
+def _latent_values(read: Keys) -> dict[str, Any]:
     rope = read.number("rope.dimension_count")
     values: dict[str, Any] = {
         "q_lora_rank": read.number("attention.q_lora_rank", 0) or None,
@@ -230,8 +180,8 @@ def _latent_values(read: _Keys) -> dict[str, Any]:
     }
 
 
-def _expert_keys(config: ModelConfig, moe: MoeConfig) -> dict[str, int | float | bool | str]:
-    keys: dict[str, int | float | bool | str] = {
+def _expert_keys(config: ModelConfig, moe: MoeConfig) -> dict[str, Value]:
+    keys: dict[str, Value] = {
         "expert_count": moe.n_routed_experts,
         "expert_used_count": moe.num_experts_per_tok,
         "expert_feed_forward_length": moe.moe_intermediate_size,
@@ -265,7 +215,7 @@ def _expert_keys(config: ModelConfig, moe: MoeConfig) -> dict[str, int | float |
     return keys
 
 
-def _qwen3moe_values(read: _Keys) -> dict[str, Any]:
+def _qwen3moe_values(read: Keys) -> dict[str, Any]:
     return {
         "num_experts": read.number("expert_count"),
         "num_experts_per_tok": read.number("expert_used_count"),
@@ -274,124 +224,3 @@ def _qwen3moe_values(read: _Keys) -> dict[str, Any]:
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
     }
-
-
-def _rope_keys(config: ModelConfig) -> dict[str, int | float | bool | str]:
-    scaling = active_scaling(config.rope_scaling, max_position_embeddings=config.max_position_embeddings)
-    if isinstance(scaling, LinearRopeConfig):
-        return {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
-    if isinstance(scaling, YarnConfig):
-        return _yarn_keys(config, scaling)
-    if isinstance(scaling, Llama3RopeConfig) and architecture_of(config) != "llama":
-        raise ConfigError(
-            f"model '{config.name}': llama.cpp rescales frequencies as Llama 3 does for llama files only, "
-            f"not for {architecture_of(config)}; no GGUF file of this model would compute what it computes."
-        )
-    return {}
-
-
-def _yarn_keys(config: ModelConfig, yarn: YarnConfig) -> dict[str, int | float | bool | str]:
-    """llama.cpp makes cosine and sine 0.1 ln(factor) + 1 times larger, or, told DeepSeek's `log_mul`, leaves
-    them and scales the scores; `attn_factor` multiplies what it makes."""
-    if (yarn.beta_fast, yarn.beta_slow) != _RAMP or not yarn.truncate:
-        raise ConfigError(
-            f"model '{config.name}': YaRN's ramp is beta_fast = {yarn.beta_fast:g}, beta_slow = "
-            f"{yarn.beta_slow:g}, truncate = {yarn.truncate}, but llama.cpp reads none of these from a file "
-            "and uses 32, 1 and True; no GGUF file of this model would compute what it computes."
-        )
-    keys: dict[str, int | float | bool | str] = {
-        "rope.scaling.type": "yarn",
-        "rope.scaling.factor": yarn.factor,
-        "rope.scaling.original_context_length": yarn.original_max_position_embeddings,
-    }
-    size, made = _rotation_size(yarn), _mscale(yarn.factor, 1.0)
-    if config.mla:
-        if not math.isclose(size, 1.0, rel_tol=1e-6):
-            raise ConfigError(
-                f"model '{config.name}': YaRN's mscale = {yarn.mscale:g} and mscale_all_dim = "
-                f"{yarn.mscale_all_dim:g} differ, and llama.cpp's deepseek2 takes them for equal; no GGUF "
-                "file of this model would compute what it computes."
-            )
-        if yarn.mscale_all_dim:
-            return {**keys, "rope.scaling.yarn_log_multiplier": 0.1 * yarn.mscale_all_dim}
-    if not math.isclose(size, made, rel_tol=1e-6):
-        keys["rope.scaling.attn_factor"] = size / made
-    return keys
-
-
-def _rope_values(read: _Keys, keys: Mapping[str, Any], divisors: Tensor | None) -> dict[str, Any] | None:
-    if divisors is not None:
-        return _llama3_values(read, keys, divisors)
-    kind = read.get("rope.scaling.type")
-    factor = read.number("rope.scaling.factor", read.number("rope.scale_linear", 0.0))
-    if kind in (None, "none", "linear"):
-        is_scaled = kind != "none" and factor not in (0.0, 1.0)
-        return {"rope_type": "linear", "type": "linear", "factor": factor} if is_scaled else None
-    if kind != "yarn":
-        raise CheckpointError(
-            f"rope scaling {str(kind)[:40]!r} is not read (known: linear, yarn); choose another file."
-        )
-    context = read.number("context_length")
-    values = {
-        "rope_type": "yarn",
-        "type": "yarn",
-        "factor": factor,
-        "original_max_position_embeddings": read.number("rope.scaling.original_context_length", context),
-        "beta_fast": _RAMP[0],
-        "beta_slow": _RAMP[1],
-    }
-    size = round(read.number("rope.scaling.attn_factor", 1.0) * _mscale(factor, 1.0), 6)
-    weight = read.number("rope.scaling.yarn_log_multiplier", 0.0)
-    if read.architecture != "deepseek2":
-        is_usual = read.get("rope.scaling.attn_factor") is None
-        return values if is_usual else {**values, "attention_factor": size}
-    if weight:
-        return {**values, "mscale": round(weight * 10, 6), "mscale_all_dim": round(weight * 10, 6)}
-    if size != 1.0:
-        raise CheckpointError(
-            "its YaRN scales the rotated parts of latent attention, which is not read; convert the original."
-        )
-    return {**values, "attention_factor": 1.0}
-
-
-def _llama3_values(read: _Keys, keys: Mapping[str, Any], divisors: Tensor) -> dict[str, Any]:
-    """Our own key says how the divisors were made; elsewhere Llama's published numbers are tried."""
-    try:
-        found = json.loads(keys[_OWN_ROPE]) if _OWN_ROPE in keys else None
-        scaling = Llama3RopeConfig(
-            **{key: found[key] for key in Llama3RopeConfig.__dataclass_fields__}
-            if found
-            else {"factor": float(divisors.max()), **_LLAMA3_KNOWN}
-        )
-        plain, scaled = (
-            rope_frequencies(2 * len(divisors), theta=read.number("rope.freq_base", 10000.0), scaling=each)
-            for each in (None, scaling)
-        )
-        if torch.allclose(plain / scaled, divisors, rtol=1e-4):
-            return _llama3_to_hf(scaling)
-    except (TypeError, ValueError, KeyError, ArithmeticError, RecursionError):
-        pass  # the sentence below says all that a user can use
-    raise CheckpointError(
-        f"its {ROPE_DIVISORS} follows no frequency rescaling of a published Llama 3; convert the original."
-    )
-
-
-def _llama3_to_hf(scaling: RopeScaling) -> dict[str, Any]:
-    assert isinstance(scaling, Llama3RopeConfig)
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_max_position_embeddings,
-    }
-
-
-def _rotation_size(yarn: YarnConfig) -> float:
-    if yarn.attention_factor is not None:
-        return yarn.attention_factor
-    return _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim)
-
-
-def _mscale(factor: float, weight: float) -> float:
-    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0

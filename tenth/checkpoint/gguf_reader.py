@@ -19,9 +19,10 @@ from torch import Tensor
 
 from tenth.base.errors import CheckpointError, ConfigError
 from tenth.checkpoint.gguf_blocks import block_of, decode, require_readable, type_name
-from tenth.checkpoint.gguf_config import ROPE_DIVISORS, config_values
+from tenth.checkpoint.gguf_config import config_values
 from tenth.checkpoint.gguf_header import GgufHeader, GgufTensor, read_header
 from tenth.checkpoint.gguf_names import Entry, Kind, entries
+from tenth.checkpoint.gguf_rope import ROPE_DIVISORS
 from tenth.checkpoint.gguf_vocabulary import read_vocabulary
 from tenth.checkpoint.opened import Checkpoint
 from tenth.checkpoint.tensor_source import TensorInfo

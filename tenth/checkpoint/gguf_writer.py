@@ -25,12 +25,13 @@ from torch import Tensor
 
 from tenth.base.errors import CheckpointError, ConfigError
 from tenth.checkpoint.gguf_blocks import GgmlType, block_of, encode
-from tenth.checkpoint.gguf_config import ROPE_DIVISORS, config_keys, rope_divisors
+from tenth.checkpoint.gguf_config import config_keys
 from tenth.checkpoint.gguf_names import Entry, Kind, architecture_of, entries
+from tenth.checkpoint.gguf_rope import ROPE_DIVISORS, rope_divisors
 from tenth.checkpoint.tensor_source import TensorInfo, TensorSource
 from tenth.model.config import ModelConfig
 
-Value = str | int | float | bool | Sequence[str] | Sequence[int] | Sequence[float]
+AnyValue = str | int | float | bool | Sequence[str] | Sequence[int] | Sequence[float]
 
 FILE_TYPES = {
     "f32": (GgmlType.F32, gguf.LlamaFileType.ALL_F32),
@@ -49,7 +50,7 @@ def write_gguf(
     *,
     file_type: str,
     is_interleaved: bool = True,
-    beside: Mapping[str, Value],
+    beside: Mapping[str, AnyValue],
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
     """Write `path`. `beside`: further keys, such as those of a vocabulary; at least tokenizer.ggml.model.
@@ -107,7 +108,7 @@ def _type_of(entry: Entry, wanted: GgmlType, config: ModelConfig) -> GgmlType:
 def _write_head(
     path: Path,
     architecture: str,
-    keys: Mapping[str, Value],
+    keys: Mapping[str, AnyValue],
     table: Sequence[Entry],
     types: Mapping[str, GgmlType],
     divisors: Tensor | None,
@@ -130,7 +131,7 @@ def _write_head(
         writer.close()
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Value) -> None:
+def _add(writer: gguf.GGUFWriter, key: str, value: AnyValue) -> None:
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

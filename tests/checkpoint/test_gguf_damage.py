@@ -16,10 +16,11 @@ from hypothesis import given
 
 from benchmarks.llama_models import CONFIGS, build_model, source_of
 from tenth.base.errors import CheckpointError, TenthError
-from tenth.checkpoint.gguf_config import config_keys, config_values, rope_divisors
+from tenth.checkpoint.gguf_config import config_keys, config_values
 from tenth.checkpoint.gguf_header import read_header
 from tenth.checkpoint.gguf_names import architecture_of
 from tenth.checkpoint.gguf_reader import gguf_chat_template, gguf_tokenizer, open_gguf
+from tenth.checkpoint.gguf_rope import rope_divisors
 from tenth.checkpoint.gguf_vocabulary import read_vocabulary, vocabulary_keys
 from tenth.checkpoint.gguf_writer import write_gguf
 from tenth.model.config import GqaConfig, Llama3RopeConfig
