@@ -20,6 +20,7 @@ class Keys:
         self._keys, self.architecture = keys, architecture
 
     def number(self, key: str, default: Any = None) -> Any:
+        """A number; `default` where the key is missing, and a sentence where there is none."""
         name = f"{self.architecture}.{key}"
         value = self._keys.get(name, default)
         if not isinstance(value, int | float):
@@ -28,4 +29,5 @@ class Keys:
         return float(f"{value:.7g}") if isinstance(value, float) else value  # 1e-6 was rounded to float32
 
     def get(self, key: str) -> Any:
+        """Whatever stands there, or None."""
         return self._keys.get(f"{self.architecture}.{key}")
