@@ -58,7 +58,10 @@ def print_result(rows: Sequence[Sequence[str]], *, model_dir: Path, measured_on:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-    typer.echo(f"The model is in {model_dir}.")
+    if (model_dir / "adapter_config.json").exists():
+        typer.echo(f"The adapter is in {model_dir}; its README.md says how to merge it into the model.")
+    else:
+        typer.echo(f"The model is in {model_dir}.")
 
 
 def run_name(model: Path, kind: str) -> str:

@@ -188,16 +188,8 @@ def write_card(run_dir: Path, card: ModelCard, base: Base, recipe: TuneRecipe) -
     text = replace(card, base_model=base.name, cost=cost).to_markdown()
     if recipe.lora_rank is not None:
         text += (
-            "\n## How to use the adapter\n\nThis directory holds a LoRA adapter of rank "
-            f"{recipe.lora_rank} in PEFT's format, not a whole model. Merged into its base it becomes one:\n"
-            "\n```python\nfrom pathlib import Path\n\nimport torch\n\n"
-            "from tenth.checkpoint.companions import load_template, load_tokenizer\n"
-            "from tenth.checkpoint.model_dir import load_model, save_model\n"
-            "from tenth.checkpoint.peft import load_adapter\n"
-            "from tenth.model.lora import merge_lora\n\n"
-            'base = Path("BASE")\ntokenizer = load_tokenizer(base)\n'
-            'model = load_adapter(load_model(base, dtype=torch.float32), Path("ADAPTER"))\n'
-            'save_model(Path("MERGED"), merge_lora(model), tokenizer=tokenizer, '
-            "template=load_template(base, tokenizer))\n```\n"
+            f"\n## How to use the adapter\n\nThis is a LoRA adapter of rank {recipe.lora_rank} in PEFT's "
+            "format, not a whole model. This makes it one, ADAPTER being this directory:\n\n```\n"
+            f"tenth convert {recipe.model} MERGED --adapter ADAPTER\n```\n"
         )
     write_whole(run_dir / MODEL / "README.md", text.encode())

@@ -60,7 +60,7 @@ def require_room(
     context: int,
 ) -> list[Problem]:
     """The problems whose prompt leaves room for an answer; a ConfigError where none does."""
-    lengths = [len(prompt_ids(problem, tokenizer, template=template)) for problem in problems]
+    lengths = [_length(problem, tokenizer, template=template) for problem in problems]
     fitting = [
         problem
         for problem, length in zip(problems, lengths, strict=True)
@@ -73,6 +73,13 @@ def require_room(
             "lower max_completion_length or shorten the prompts."
         )
     return fitting
+
+
+def _length(problem: Problem, tokenizer: Tokenizer, *, template: ChatTemplate) -> int:
+    try:
+        return len(prompt_ids(problem, tokenizer, template=template))
+    except DataError as error:
+        raise DataError(f"the prompt '{problem.prompt[:60]}' cannot be asked: {error}") from error
 
 
 def split_problems(problems: Sequence[Problem], *, most: int, source: Path) -> ProblemSplit:

@@ -132,7 +132,7 @@ def test_an_adapter_learns_beside_a_base_that_stays_and_is_its_own_reference(run
         *("README.md", "adapter_config.json", "adapter_model.safetensors"),
     ]
     assert read_json(out / "model" / "adapter_config.json")["r"] == 4
-    assert "merge_lora" in (out / "model" / "README.md").read_text()
+    assert f"tenth convert {model} MERGED --adapter ADAPTER" in (out / "model" / "README.md").read_text()
     state = next((out / "02-rl" / "checkpoint").glob("*/"), None)
     assert state is None or not any("reference/" in name for name in state.iterdir())
     steps = rows(out / "02-rl" / "metrics.jsonl")
@@ -210,6 +210,13 @@ def test_prompts_without_room_are_left_out_and_counted(run, tmp_path):
     assert said[0] == f"1 of 31 prompts are longer than {CONTEXT - 6} tokens and are left out."
     with pytest.raises(ConfigError, match=rf"none of 1 prompts fits: .* context of {CONTEXT}; lower"):
         run(tasks=write_rows(tmp_path / "all.jsonl", [long]), out="other")
+
+
+def test_a_conversation_that_nobody_can_continue_is_named(run, tmp_path):
+    ended = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "2"}]
+    tasks = write_rows(tmp_path / "ended.jsonl", [*without_answers(), {"prompt": ended}])
+    with pytest.raises(DataError, match=r"the prompt 'What is 1\+1\?' cannot be asked: a prompt must end"):
+        run(tasks=tasks)
 
 
 @pytest.mark.parametrize(
