@@ -89,15 +89,16 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids: tags and roles are shown, bos, ends and padding are not, unknown ids vanish."""
         shown = [token_id for token_id in ids if token_id not in self._hidden]
-        if not self._literal:
-            return self._library.decode(shown, skip_special_tokens=False)
-        parts = groupby(shown, key=self._literal.get)
-        return "".join(
-            self._library.decode(list(run), skip_special_tokens=False)
-            if literal is None
-            else literal * len(list(run))
-            for literal, run in parts
-        )
+        with panics_as(_too_hard()):
+            if not self._literal:
+                return self._library.decode(shown, skip_special_tokens=False)
+            parts = groupby(shown, key=self._literal.get)
+            return "".join(
+                self._library.decode(list(run), skip_special_tokens=False)
+                if literal is None
+                else literal * len(list(run))
+                for literal, run in parts
+            )
 
     def id_of(self, token: str) -> int:
         """The id of one token by its text."""

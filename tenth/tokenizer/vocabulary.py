@@ -64,6 +64,10 @@ def build_library(spec: Mapping[str, Any], *, source: object) -> tokenizers.Toke
             f"{source} numbers its {len(ids):,} tokens up to {max(ids, default=0):,}, and a vocabulary holds "
             f"1 to {MAX_TOKENS:,}; restore the file that came with the model."
         )
+    if len(set(ids)) < len(ids):
+        raise CheckpointError(
+            f"{source} gives two tokens one number; restore the file that came with the model."
+        )
     return library
 
 

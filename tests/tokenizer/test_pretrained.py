@@ -192,6 +192,11 @@ def test_an_added_token_that_would_get_another_number_is_refused():
         build_library(spec, source="x")
 
 
+def test_two_tokens_of_one_number_are_refused():
+    with pytest.raises(CheckpointError, match="gives two tokens one number"):
+        build_library(spec_of(bpe_model({"a": 0, "b": 0}, [])), source="x")
+
+
 def test_rules_that_multiply_a_text_are_refused():
     doubling = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
     many = {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [doubling] * 10}] * 2}
