@@ -15,9 +15,9 @@ This file writes the problems and then types a command that you could type:
 
 import argparse
 import json
+import os
 import random
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -29,7 +29,7 @@ WORDS = (
 NUM_OPENINGS = 2000
 SETTINGS = (
     *("prompts_per_step=16", "num_generations=16", "max_completion_length=160"),
-    *("eval_problems=128", "eval_samples=4"),
+    *("beta=0.05", "eval_problems=128", "eval_samples=4"),  # beta: that they stay stories
 )
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     """Write the problems, then reinforce."""
     parser = argparse.ArgumentParser(description="GRPO on stories260K.")
     parser.add_argument("model", type=Path, help="stories260K.bin")
-    parser.add_argument("--steps", default="150")
+    parser.add_argument("--steps", default="60")
     parser.add_argument("--out", type=Path, default=Path("runs/stories"))
     parser.add_argument("settings", nargs="*", help="more KEY=VALUE for tenth rl, such as seed=2")
     asked = parser.parse_intermixed_args()
@@ -59,7 +59,7 @@ def main() -> None:
     command = ["rl", str(asked.model), "--tasks", str(tasks), "--reward", reward, "--out", str(asked.out)]
     command += ["--steps", asked.steps, "--lr", "5e-4", "--plain", *SETTINGS, *asked.settings]
     print("tenth", shlex.join(command), flush=True)
-    sys.exit(subprocess.run([sys.executable, "-m", "tenth.cli.main", *command], check=False).returncode)
+    os.execv(sys.executable, [sys.executable, "-m", "tenth.cli.main", *command])  # it gets Ctrl-C, too
 
 
 if __name__ == "__main__":
