@@ -33,27 +33,34 @@ SETTINGS = (
 )
 
 
-def write_openings(path: Path) -> None:
-    """Distinct openings, each with the words that its story should come back to."""
+def openings() -> list[str]:
+    """Lines of the problem file: distinct openings, each with the words that its story should come back to."""
     rng = random.Random(0)
     rows: dict[str, list[str]] = {}
     while len(rows) < NUM_OPENINGS:
         words = rng.sample(WORDS, 3)
         rows[f"One day, {rng.choice(NAMES)} saw a {words[0]}, a {words[1]} and a {words[2]}."] = words
+    return [json.dumps({"prompt": prompt, "words": words}) for prompt, words in rows.items()]
+
+
+def write_openings(path: Path) -> None:
+    """The problem file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps({"prompt": prompt, "words": words}) for prompt, words in rows.items())
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(line + "\n" for line in openings()), encoding="utf-8")
 
 
 def main() -> None:
     """Write the problems, then reinforce."""
     parser = argparse.ArgumentParser(description="GRPO on stories260K.")
-    parser.add_argument("model", type=Path, help="stories260K.bin")
+    parser.add_argument("model", type=Path, nargs="?", help="stories260K.bin; without it problems are shown")
     parser.add_argument("--steps", default="60")
     parser.add_argument("--out", type=Path, default=Path("runs/stories"))
     parser.add_argument("settings", nargs="*", help="more KEY=VALUE for tenth rl, such as seed=2")
     asked = parser.parse_intermixed_args()
     tasks = asked.out.parent / f"{asked.out.name}-openings.jsonl"
+    if asked.model is None:
+        print("A few problems; name the model to reinforce it.", *openings()[:3], sep="\n")
+        return
     write_openings(tasks)
     reward = f"{Path(__file__).with_name('story_words.py')}:three_words"
     command = ["rl", str(asked.model), "--tasks", str(tasks), "--reward", reward, "--out", str(asked.out)]

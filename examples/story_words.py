@@ -28,3 +28,15 @@ def three_words(
         share = sum(word in written for word in wanted) / len(wanted)
         rewards.append(share if ids and ids[-1] in ENDS else share / 2)
     return rewards
+
+
+def main() -> None:
+    """What a few stories earn whose opening saw a dog, a ball and a tree."""
+    for story, last_id in (("The dog sat under the tree.", 2), ("Dog, ball, tree.", 2), ("The dog sat", 9)):
+        (reward,) = three_words([story], [[last_id]], [["dog", "ball", "tree"]])
+        ending = "it ends" if last_id in ENDS else "it goes on"
+        print(f"{reward:.2f}  {story}  ({ending})")
+
+
+if __name__ == "__main__":
+    main()

@@ -132,7 +132,8 @@ def test_the_code_that_is_shown_runs(document):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(example, capsys):
+def test_an_example_runs(example, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(example)])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
 
