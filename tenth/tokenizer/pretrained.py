@@ -164,7 +164,8 @@ def _ids_by_text(spec: Any, *, path: Path) -> dict[str, int]:
         pairs = (
             vocab if isinstance(vocab, dict) else {piece: number for number, (piece, _) in enumerate(vocab)}
         )
-        return {**pairs, **{each["content"]: each["id"] for each in spec.get("added_tokens", [])}}
+        added = {each["content"]: each["id"] for each in spec.get("added_tokens", [])}
+        return {text: each for text, each in (pairs | added).items() if _number(each) is not None}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a tokenizer file (its model holds no vocabulary); restore it or train again."

@@ -170,8 +170,8 @@ class Tokenizer:
 
 def _too_hard() -> DataError:
     return DataError(
-        "the tokenizer's rules gave up on this text: a regular expression of it needs too many steps; "
-        "shorten the text, or use the tokenizer that came with the model."
+        "the tokenizer gave up on this text: a regular expression of it needs too many steps, or it has no "
+        "token for an unknown character; use the tokenizer that came with the model."
     )
 
 

@@ -73,11 +73,11 @@ def build_library(spec: Mapping[str, Any], *, source: object) -> tokenizers.Toke
 
 @contextmanager
 def panics_as(error: TenthError) -> Iterator[None]:
-    """A panic inside the library is no Python Exception; make it one that people can read."""
+    """What the library raises is a bare Exception or a panic; make it an error that people can read."""
     try:
         yield
     except BaseException as raised:
-        if type(raised).__name__ != "PanicException":
+        if type(raised) is not Exception and type(raised).__name__ != "PanicException":
             raise
         raise error from raised
 

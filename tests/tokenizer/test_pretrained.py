@@ -230,3 +230,12 @@ def test_any_bytes_in_a_tokenizer_json_give_a_vocabulary_or_one_sentence(tmp_pat
     path.write_bytes(mutated)
     with contextlib.suppress(CheckpointError):
         Tokenizer.load(path).encode_plain("a <think> b")
+
+
+def test_a_character_without_a_token_in_a_vocabulary_without_unknown_is_a_sentence(tmp_path):
+    model = {"type": "WordLevel", "vocab": {"a": 0, "</s>": 1}, "unk_token": "<nothing>"}
+    tokenizer = Tokenizer.load(
+        directory(tmp_path, spec=spec_of(model, added_tokens=[added_token(1, "</s>")]))
+    )
+    with pytest.raises(DataError, match="gave up on this text"):
+        tokenizer.encode("b")
