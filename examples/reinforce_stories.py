@@ -34,7 +34,7 @@ SETTINGS = (
 
 
 def openings() -> list[str]:
-    """Lines of the problem file: distinct openings, each with the words that its story should come back to."""
+    """Lines of the problem file: distinct openings, each with the words that its story should say again."""
     rng = random.Random(0)
     rows: dict[str, list[str]] = {}
     while len(rows) < NUM_OPENINGS:

@@ -73,6 +73,21 @@ def batch_plan(config: RlSection) -> BatchPlan:
     )
 
 
+def loss_config(config: RlSection) -> GrpoConfig:
+    """The objective that the knobs describe."""
+    return GrpoConfig(
+        beta=config.beta,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high,
+        num_iterations=config.num_iterations,
+        loss_type=config.loss_type,
+        scale_rewards=config.scale_rewards,
+        mask_truncated_completions=config.mask_truncated,
+        overlong_buffer=config.overlong_buffer or None,
+        max_completion_length=config.max_completion_length,
+    )
+
+
 def build_pool(
     model: Transformer, tokenizer: Tokenizer, config: RlSection, *, adapter: str | None = None
 ) -> LocalPool:
@@ -203,7 +218,7 @@ class Learner:
         )
 
     def _update(self, step: int, rollouts: Sequence[Rollout]) -> list[GrpoStats]:
-        config = self._loss_config()
+        config = loss_config(self.config)
         weighed = weigh_rollouts(rollouts, config)
         rng = stream_random(self.course.seed, "minibatches", step)
         stats = []
@@ -223,20 +238,6 @@ class Learner:
                     )
                 )
         return stats
-
-    def _loss_config(self) -> GrpoConfig:
-        config = self.config
-        return GrpoConfig(
-            beta=config.beta,
-            epsilon=config.epsilon,
-            epsilon_high=config.epsilon_high,
-            num_iterations=config.num_iterations,
-            loss_type=config.loss_type,
-            scale_rewards=config.scale_rewards,
-            mask_truncated_completions=config.mask_truncated,
-            overlong_buffer=config.overlong_buffer or None,
-            max_completion_length=config.max_completion_length,
-        )
 
     def _lr_factor(self, step: int) -> float:
         return min(1.0, (step + 1) / (self.config.warmup_steps + 1))

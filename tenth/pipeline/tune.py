@@ -24,7 +24,7 @@ from tenth.checkpoint.model_card import ModelCard
 from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model, save_model
 from tenth.checkpoint.peft import load_adapter, save_adapter
 from tenth.model.config import ModelConfig
-from tenth.model.lora import DEFAULT, LoraConfig, attach_lora, default_targets
+from tenth.model.lora import DEFAULT, LoraConfig, attach_lora, default_targets, lora_places
 from tenth.model.quantize import quantisation_of
 from tenth.model.transformer import Transformer
 from tenth.pipeline.machine import Machine
@@ -77,21 +77,29 @@ def open_base(path: Path) -> Base:
     return Base(path=path, config=config, tokenizer=tokenizer, template=load_template(path, tokenizer))
 
 
+def lora_config(recipe: TuneRecipe, base: Base) -> LoraConfig | None:
+    """The adapter that is asked for; a ConfigError where the network has no such place for it."""
+    if recipe.lora_rank is None:
+        return None
+    config = LoraConfig(
+        rank=recipe.lora_rank,
+        alpha=recipe.lora_alpha or 2.0 * recipe.lora_rank,
+        targets=recipe.lora_targets or default_targets(base.config),
+    )
+    lora_places(base.config, config.targets)
+    return config
+
+
 def load_policy(base: Base, recipe: TuneRecipe, *, dtype: torch.dtype) -> Transformer:
     """The model as it was given, ready to learn: whole, or with a new adapter that does nothing yet."""
-    model = load_model(base.path, dtype=dtype)
-    if recipe.lora_rank is None:
+    model, lora = load_model(base.path, dtype=dtype), lora_config(recipe, base)
+    if lora is None:
         if quantisation_of(model) is not None:
             raise ConfigError(
                 f"{base.path} is quantised, and whole numbers cannot learn; give --lora 16 to train an "
                 "adapter beside it, or name the model that it was made from."
             )
         return model
-    lora = LoraConfig(
-        rank=recipe.lora_rank,
-        alpha=recipe.lora_alpha or 2.0 * recipe.lora_rank,
-        targets=recipe.lora_targets or default_targets(base.config),
-    )
     generator = torch.Generator().manual_seed(stream_seed(recipe.seed, "lora"))
     return attach_lora(model, lora, generator=generator)
 

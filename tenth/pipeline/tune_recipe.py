@@ -7,8 +7,8 @@ the run begins, and written down resolved.
 
 from pydantic import Field, model_validator
 
-from tenth.base.config import Section
-from tenth.pipeline.recipe import OptimSection, RlSection
+from tenth.base.config import Section, build_recipe
+from tenth.pipeline.recipe import RlSection
 from tenth.training.advantages import RewardScale
 from tenth.training.grpo_loss import LossType
 from tenth.training.optim import OptimConfig, OptimKind
@@ -80,35 +80,36 @@ class RlRecipe(TuneRecipe):
         """The same as GRPO's stage knows it. Checks what is checked there, too."""
         assert self.max_completion_length is not None
         assert self.accuracy_weight is not None
-        return RlSection(
-            steps=self.steps,
-            prompts_per_step=self.prompts_per_step,
-            num_generations=self.num_generations,
-            minibatch_size=self.minibatch_size or self.prompts_per_step * self.num_generations,
-            max_completion_length=self.max_completion_length,
-            temperature=self.temperature,
-            beta=self.beta,
-            reference_refresh_steps=self.steps,  # never: the reference is the model that was given
-            epsilon=self.epsilon,
-            epsilon_high=self.epsilon_high,
-            loss_type=self.loss_type,
-            scale_rewards=self.scale_rewards,
-            num_iterations=self.num_iterations,
-            mask_truncated=self.mask_truncated_completions,
-            overlong_buffer=self.overlong_buffer,
-            dynamic_sampling=self.dynamic_sampling,
-            accuracy_weight=self.accuracy_weight,
-            format_weight=self.format_weight,
-            reward_functions=self.rewards,
-            optim=OptimSection(
-                kind=self.optimizer,
-                lr=self.learning_rate,
-                weight_decay=self.weight_decay,
-                max_grad_norm=self.max_grad_norm,
-            ),
-            warmup_steps=self.warmup_steps,
-            micro_batch_tokens=self.micro_batch_tokens,
-        )
+        values = {
+            "steps": self.steps,
+            "prompts_per_step": self.prompts_per_step,
+            "num_generations": self.num_generations,
+            "minibatch_size": self.minibatch_size or self.prompts_per_step * self.num_generations,
+            "max_completion_length": self.max_completion_length,
+            "temperature": self.temperature,
+            "beta": self.beta,
+            "reference_refresh_steps": self.steps,  # never: the reference is the model that was given
+            "epsilon": self.epsilon,
+            "epsilon_high": self.epsilon_high,
+            "loss_type": self.loss_type,
+            "scale_rewards": self.scale_rewards,
+            "num_iterations": self.num_iterations,
+            "mask_truncated": self.mask_truncated_completions,
+            "overlong_buffer": self.overlong_buffer,
+            "dynamic_sampling": self.dynamic_sampling,
+            "accuracy_weight": self.accuracy_weight,
+            "format_weight": self.format_weight,
+            "reward_functions": self.rewards,
+            "optim": {
+                "kind": self.optimizer,
+                "lr": self.learning_rate,
+                "weight_decay": self.weight_decay,
+                "max_grad_norm": self.max_grad_norm,
+            },
+            "warmup_steps": self.warmup_steps,
+            "micro_batch_tokens": self.micro_batch_tokens,
+        }
+        return build_recipe(RlSection, values, source="tenth rl")
 
     @model_validator(mode="after")
     def _groups_can_teach(self) -> "RlRecipe":

@@ -28,6 +28,7 @@ from tenth.pipeline.reinforce import (
     Learner,
     batch_plan,
     build_pool,
+    loss_config,
     readable,
     reinforce,
     require_scores,
@@ -41,6 +42,7 @@ from tenth.pipeline.tune import (
     load_policy,
     load_to_learn,
     load_trained,
+    lora_config,
     open_base,
     save_trained,
     take_over,
@@ -131,7 +133,8 @@ def _prepare(recipe: RlRecipe, base: Base) -> tuple[RlRecipe, ProblemSplit, list
         "minibatch_size": recipe.minibatch_size or recipe.prompts_per_step * recipe.num_generations,
     }
     resolved = build_recipe(RlRecipe, recipe.model_dump() | chosen, source="tenth rl")
-    resolved.rl_section()  # checks what is checked there
+    loss_config(resolved.rl_section())  # checks what is checked there
+    lora_config(resolved, base)
     short = len(problems) - len(fitting)
     return resolved, split, [_too_long(short, len(problems), context - answer_tokens)] if short else []
 

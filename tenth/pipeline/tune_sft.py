@@ -35,6 +35,7 @@ from tenth.pipeline.tune import (
     load_policy,
     load_to_learn,
     load_trained,
+    lora_config,
     open_base,
     save_trained,
     take_over,
@@ -114,6 +115,7 @@ def _prepare(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, li
     split = split_examples(found.examples, most=recipe.eval_examples, source=path)
     steps = recipe.steps or max(1, round(recipe.epochs * ceil(len(split.training) / recipe.batch_size)))
     resolved = recipe.model_copy(update={"max_length": longest, "steps": steps})
+    lora_config(resolved, base)  # checks it
     if not found.num_too_long:
         return resolved, split, []
     total = len(found.examples) + found.num_too_long

@@ -226,20 +226,26 @@ def test_a_conversation_that_nobody_can_continue_is_named(run, tmp_path):
         ("num_generations=1", "num_generations = 1, but an answer is judged against its group's mean"),
         ("lora_alpha=8", "lora_alpha and lora_targets are of an adapter; give --lora RANK, too"),
         ("steps=0", "steps = 0"),
+        ("overlong_buffer=9", "grpo.overlong_buffer = 9 must be between 1 and max_completion_length = 6"),
+        ("rewards={}", "line 1: no answer"),
+        ("lora_rank=2\nlora_targets=['kv_b_proj']", "has no kv_b_proj that can be adapted"),
+        ("lora_rank=2\nlora_targets=['lm_head']", "['lm_head'] cannot be adapted; choose from"),
     ],
 )
 def test_settings_that_cannot_run_are_refused_and_leave_nothing(run, tmp_path, override, sentence):
     with pytest.raises(TenthError) as caught:
-        run(override)
+        run(*override.split("\n"))
     assert sentence in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_to_reward_is_refused(run):
+def test_nothing_to_reward_is_refused(run, tmp_path):
     with pytest.raises(DataError, match=r"line 1: no answer; .* \(the columns are: prompt, wish\)"):
         run(rewards=())
     with pytest.raises(ConfigError, match="has no answers to be accurate about"):
         run(accuracy_weight=1)
+    with pytest.raises(ConfigError, match="tenth rl: accuracy_weight and format_weight are both 0"):
+        run(tasks=write_rows(tmp_path / "sums.jsonl", sums()), rewards=(), accuracy_weight=0)
 
 
 @pytest.mark.parametrize(
