@@ -134,7 +134,10 @@ def _stored_tensors(
     done, total = 0, sum(sizes.values())
     for name, read in _readers(checkpoint.source, config, mtp=mtp):
         if codes is not None and name in kept:
-            yield from ((each, codes.read(each)) for each in (name, name + SCALE))
+            matrix, scales = codes.read(name), codes.read(name + SCALE)
+            if bool((matrix.view(torch.uint8) & 0x7F).eq(0x7F).any()):  # E4M3's NaN, of either sign
+                raise _unsound(name, matrix, origin=checkpoint.path)
+            yield from ((name, matrix), (name + SCALE, _finite(name + SCALE, scales, origin=checkpoint.path)))
         else:
             tensor = _finite(name, read(), origin=checkpoint.path)
             yield from in_fp8([(name, tensor)]) if dtype == "fp8" else [(name, _cast(name, tensor, dtype))]
@@ -171,11 +174,15 @@ def _shared(name: str, config: ModelConfig) -> str:
 
 def _finite(name: str, tensor: Tensor, *, origin: Path) -> Tensor:
     if not tensor.is_floating_point() or not is_finite(tensor):
-        raise CheckpointError(
-            f"{origin}: '{name}' ({tensor.dtype}) holds NaN, infinite or whole numbers, no weights; "
-            "restore the file, or use an earlier one."
-        )
+        raise _unsound(name, tensor, origin=origin)
     return tensor
+
+
+def _unsound(name: str, tensor: Tensor, *, origin: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{origin}: '{name}' ({tensor.dtype}) holds NaN, infinite or whole numbers, which are no weights; "
+        "restore the file, or use an earlier one."
+    )
 
 
 def _cast(name: str, tensor: Tensor, dtype: str) -> Tensor:

@@ -260,6 +260,16 @@ def test_a_number_that_is_none_stops_the_conversion_and_is_named(tmp_path, value
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a"]
 
 
+@pytest.mark.parametrize("name", ["q_b_proj.weight", "q_b_proj.weight_scale_inv"])
+def test_fp8_that_is_copied_is_looked_at_too(tmp_path, name):
+    source = saved(tmp_path / "a", LATENT, fp8=True)
+    tensors = safetensors.torch.load_file(source / "model.safetensors")
+    tensors[f"model.layers.0.self_attn.{name}"].view(torch.uint8)[0, :4] = 0xFF  # NaN, as codes and as scales
+    safetensors.torch.save_file(tensors, source / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{name}' .* holds NaN"):
+        convert(source, tmp_path / "b", dtype="fp8")
+
+
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_full_disk_or_ctrl_c_leaves_nothing_behind(tmp_path, monkeypatch, failure):
     source = saved(tmp_path / "a", DENSE)
