@@ -5,9 +5,25 @@ this file decides what is the user's to mend and what is a fault of ours.
 Not here: wording. Each raise site names the thing, shows the value and says what to do.
 """
 
+_MAX_CHARS = 2000
+
 
 class TenthError(Exception):
-    """Something the user can mend. Its message is one sentence with the remedy."""
+    """Something the user can mend. Its message is one sentence with the remedy.
+
+    Names and values in it may come out of a stranger's file, so it is shown on one line: what would move a
+    cursor or cannot be printed as its escape, and without the middle of what is too long.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _MAX_CHARS:
+            text = f"{text[: _MAX_CHARS // 2]}...{text[-_MAX_CHARS // 4 :]}"
+        return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode()
 
 
 class ConfigError(TenthError):

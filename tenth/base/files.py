@@ -4,14 +4,22 @@ Why: a run may be killed at any moment; readers must see the old file or the new
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tenth.base.errors import DataError, RunError
+
+
+def open_ordinary(path: Path) -> BinaryIO:
+    """Open somebody's file to read its bytes; an OSError for a pipe or a device, which may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a pipe or a device, no file", str(path))
+    return path.open("rb")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ Not here: the weights (opened.py), what a template does (tokenizer/chat.py).
 from pathlib import Path
 
 from tenth.base.errors import CheckpointError
+from tenth.base.files import open_ordinary
 from tenth.checkpoint.whole_dir import readable
 from tenth.model.config import ModelConfig
 from tenth.tokenizer.chat import ChatTemplate, Template
@@ -66,7 +67,7 @@ def require_vocabulary(tokenizer: Tokenizer, config: ModelConfig, *, source: obj
 def is_gguf(path: Path) -> bool:
     """Whether a file begins as a GGUF file does."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             return file.read(len(_GGUF)) == _GGUF
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}; check the path.") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tenth.base.errors import CheckpointError
+from tenth.base.files import open_ordinary
 
 MAX_CONFIG_BYTES = 16 << 20
 
@@ -20,7 +21,7 @@ MAX_CONFIG_BYTES = 16 << 20
 def read_object(path: Path, *, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """The JSON object in `path`."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}; restore it.") from error

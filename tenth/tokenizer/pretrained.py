@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tenth.base.errors import CheckpointError
+from tenth.base.files import open_ordinary
 from tenth.tokenizer import llama2c, sentencepiece, tiktoken
 from tenth.tokenizer.special import BOS, EOS
 from tenth.tokenizer.vocabulary import Vocabulary
@@ -64,7 +65,7 @@ def find_vocabulary(directory: Path) -> Path | None:
 def read_bounded(path: Path) -> bytes:
     """The bytes of a file that is no larger than a vocabulary can be."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; train a tokenizer or name its directory.") from error

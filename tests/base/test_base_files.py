@@ -113,3 +113,14 @@ def test_hashes_are_blake2b_of_the_bytes(tmp_path):
 
 def test_a_text_hash_separates_its_parts():
     assert files.text_hash("ab", "c") != files.text_hash("a", "bc")
+
+
+def test_what_is_no_ordinary_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless"):
+        with pytest.raises(OSError, match="it is a pipe or a device, no file"):
+            files.open_ordinary(tmp_path / name)
+    (tmp_path / "file").write_bytes(b"x")
+    with files.open_ordinary(tmp_path / "file") as file:
+        assert file.read() == b"x"

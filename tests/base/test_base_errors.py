@@ -1,0 +1,12 @@
+from tenth.base.errors import CheckpointError
+
+
+def test_what_a_stranger_wrote_into_a_sentence_moves_no_cursor_and_starts_no_line():
+    assert str(CheckpointError("a\x1b[2J\r\nb\u2028\ud800 ä｜")) == r"a\x1b[2J\r\nb\u2028\ud800 ä｜"
+
+
+def test_a_sentence_that_shows_too_much_keeps_its_beginning_and_its_end():
+    shown = str(CheckpointError("who " + "9" * 100_000 + "; do this."))
+    assert shown.startswith("who 9")
+    assert shown.endswith("9; do this.")
+    assert len(shown) < 2000
