@@ -52,6 +52,7 @@ class Flops:
 
     forward: float  # main model
     training: float  # forward and backward, MTP layers included
+    adapting: float  # the same beside frozen weights, for adapters: themselves, rather thin, not counted
 
 
 def count(config: ModelConfig) -> Counts:
@@ -81,14 +82,15 @@ def flops_per_token(config: ModelConfig, *, context_tokens: int) -> Flops:
     Two per activated parameter (the looked-up embedding table costs nothing), and per layer and attended
     token two per entry of a key head (the score) and of a value head (the sum); a token attends to (context
     + 1) / 2 tokens on average. Backward is twice forward, so training is three times forward, the MTP
-    layers and their pass through the head included. Attention is counted in MLA's expanded form, the form
-    that trains.
+    layers and their pass through the head included; a matrix that does not learn is passed back through once
+    and not twice. Attention is counted in MLA's expanded form, the form that trains.
     """
     attention = _attention_flops_per_layer(config, attended_tokens=(context_tokens + 1) / 2)
-    forward = 2 * count(config).activated_without_embedding + config.num_hidden_layers * attention
+    matrices = 2 * count(config).activated_without_embedding
+    forward = matrices + config.num_hidden_layers * attention
     head = config.vocab_size * config.hidden_size
     mtp = config.num_nextn_predict_layers * (2 * (_mtp_layer(config, is_whole=False) + head) + attention)
-    return Flops(forward=forward, training=3 * (forward + mtp))
+    return Flops(forward=forward, training=3 * (forward + mtp), adapting=3 * forward - matrices)
 
 
 def _layer(config: ModelConfig, layer_id: int, *, is_whole: bool) -> int:

@@ -27,6 +27,7 @@ from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
 from tenth.engine.settings import EngineSettings
 from tenth.model.counts import flops_per_token
+from tenth.model.lora import adapter_names
 from tenth.model.transformer import Transformer
 from tenth.pipeline.base import optim_config
 from tenth.pipeline.recipe import RlSection
@@ -169,7 +170,8 @@ class Learner:
         self.num_tokens += int(step_tokens)
         flops = flops_per_token(self.model.config, context_tokens=max(1, round(step_tokens / len(rollouts))))
         references = 1 if self.reference is not None else 0
-        self.flops += step_tokens * (flops.training + flops.forward * (1 + references))
+        learning = flops.adapting if adapter_names(self.model) else flops.training
+        self.flops += step_tokens * (learning + flops.forward * (1 + references))
         answer_tokens = sum(len(rollout.answer_ids) for rollout in rollouts)
         metrics |= {
             "learning_rate": self.config.optim.lr * self._lr_factor(step),

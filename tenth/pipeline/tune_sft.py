@@ -245,7 +245,8 @@ class _Run:
         log.end()
         save_trained(self.run_dir, model, self.base, recipe, trainer.updater.masters.state_dict())
         mean_tokens = max(1, trainer.num_tokens // (recipe.steps * recipe.batch_size))
-        flops = flops_per_token(self.base.config, context_tokens=mean_tokens).training
+        costs = flops_per_token(self.base.config, context_tokens=mean_tokens)
+        flops = costs.training if recipe.lora_rank is None else costs.adapting
         return Outcome(tokens=float(trainer.num_tokens), flops=flops * trainer.num_tokens)
 
 

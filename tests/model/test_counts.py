@@ -100,6 +100,7 @@ def test_flops_of_a_small_dense_network_by_hand():
     flops = flops_per_token(config, context_tokens=7)
     assert flops.forward == 2 * 348 + 128
     assert flops.training == 3 * flops.forward
+    assert flops.adapting == 2 * (2 * 348) + 3 * 128  # gradients of frozen matrices are not computed
 
 
 def test_the_mtp_layer_is_trained_but_takes_no_part_in_the_forward_count():
