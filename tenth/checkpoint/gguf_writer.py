@@ -211,11 +211,14 @@ def _slabs(tensor: Tensor) -> Iterator[Tensor]:
 def _finite(rows: Tensor, entry: Entry, kind: GgmlType) -> Tensor:
     values = rows if kind is GgmlType.BF16 else rows.float()
     largest = float(values.abs().max())
+    if not math.isfinite(largest):
+        raise CheckpointError(
+            f"'{entry.hf}' holds NaN or infinite numbers; restore the checkpoint, or use an earlier one."
+        )
     bound = torch.finfo(torch.float16).max * (
         127 if kind is GgmlType.Q8_0 else 8 if kind is GgmlType.Q4_0 else 1
     )
-    is_half = kind in (GgmlType.F16, GgmlType.Q8_0, GgmlType.Q4_0)
-    if not math.isfinite(largest) or (is_half and largest > bound):
+    if kind in (GgmlType.F16, GgmlType.Q8_0, GgmlType.Q4_0) and largest > bound:
         raise CheckpointError(
             f"'{entry.hf}' holds a number of size {largest:g}, which {kind.name} cannot hold; "
             "restore the checkpoint, or export it as f32."
