@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+CARD = "README.md"  # of the directory
 _TAGS = ("tenth", "text-generation")
 
 
@@ -26,6 +27,7 @@ class ModelCard:
     cost: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     command: str | None = None
+    library: str = "transformers"  # what loads it; "peft": an adapter
 
     def to_markdown(self) -> str:
         """The text of README.md."""
@@ -49,7 +51,7 @@ class ModelCard:
         for key, value in (("license", self.licence), ("base_model", self.base_model)):
             if value:
                 lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
-        lines += ["library_name: transformers", "tags:", *(f"- {tag}" for tag in _TAGS), "---"]
+        lines += [f"library_name: {self.library}", "tags:", *(f"- {tag}" for tag in _TAGS), "---"]
         return "\n".join(lines)
 
 

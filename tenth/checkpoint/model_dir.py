@@ -21,7 +21,7 @@ from torch import Tensor
 from tenth.base.errors import CheckpointError, ConfigError
 from tenth.base.files import write_json
 from tenth.checkpoint.block_fp8 import in_fp8
-from tenth.checkpoint.model_card import ModelCard
+from tenth.checkpoint.model_card import CARD, ModelCard
 from tenth.checkpoint.names import fill_model, to_hf_tensors
 from tenth.checkpoint.names import require_fit as require_hf_fit
 from tenth.checkpoint.opened import (
@@ -44,7 +44,7 @@ from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.jinja_files import save_template
 from tenth.tokenizer.tokenizer import Tokenizer
 
-GENERATION, CARD = "generation_config.json", "README.md"
+GENERATION = "generation_config.json"
 
 
 def save_model(

@@ -11,7 +11,6 @@ to layer) is refused by name.
 Not here: the arithmetic (model/lora_linear.py).
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -23,7 +22,9 @@ import torch
 from torch import Tensor
 
 from tenth.base.errors import CheckpointError
+from tenth.base.files import write_json
 from tenth.checkpoint.json_file import read_object
+from tenth.checkpoint.model_card import CARD, ModelCard
 from tenth.checkpoint.safetensors_dir import SafetensorsDir, shown
 from tenth.checkpoint.tensor_file import write_tensors
 from tenth.checkpoint.tensor_source import TensorInfo, TensorSource
@@ -117,10 +118,10 @@ def save_adapter(
         "bias": "none",
         "inference_mode": True,
     }
-    card = f"---\nbase_model: {json.dumps(base_model)}\nlibrary_name: peft\ntags: [lora, tenth]\n---\n"
+    card = ModelCard(name=directory.name, base_model=base_model, library="peft")
     with whole_directory(directory) as partial:
-        (partial / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        write_json(partial / CONFIG, values)
+        (partial / CARD).write_text(card.to_markdown(), encoding="utf-8")
         write_tensors(partial / WEIGHTS, tensors)
 
 

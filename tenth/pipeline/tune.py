@@ -20,7 +20,7 @@ from tenth.base.files import file_hash, read_json, text_hash, write_json, write_
 from tenth.base.seeds import stream_seed
 from tenth.base.units import show_seconds
 from tenth.checkpoint.companions import load_template, load_tokenizer, require_vocabulary
-from tenth.checkpoint.model_card import ModelCard
+from tenth.checkpoint.model_card import CARD, ModelCard
 from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model, save_model
 from tenth.checkpoint.peft import load_adapter, save_adapter
 from tenth.model.config import ModelConfig
@@ -193,11 +193,13 @@ def write_card(run_dir: Path, card: ModelCard, base: Base, recipe: TuneRecipe) -
     cost = f"{show_seconds(seconds)} on {info['machine']['cpu']}, {info['threads']} threads"
     if recipe.price_usd_per_hour is not None:
         cost += f", ${seconds / 3600 * recipe.price_usd_per_hour:.2f} at ${recipe.price_usd_per_hour}/hour"
-    text = replace(card, base_model=base.name, cost=cost).to_markdown()
-    if recipe.lora_rank is not None:
+    is_adapter = recipe.lora_rank is not None
+    library = "peft" if is_adapter else card.library
+    text = replace(card, base_model=base.name, cost=cost, library=library).to_markdown()
+    if is_adapter:
         text += (
             f"\n## How to use the adapter\n\nThis is a LoRA adapter of rank {recipe.lora_rank} in PEFT's "
             "format, not a whole model. This makes it one, ADAPTER being this directory:\n\n```\n"
             f"tenth convert {recipe.model} MERGED --adapter ADAPTER\n```\n"
         )
-    write_whole(run_dir / MODEL / "README.md", text.encode())
+    write_whole(run_dir / MODEL / CARD, text.encode())

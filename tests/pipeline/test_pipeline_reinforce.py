@@ -149,14 +149,10 @@ class Broken:
         return ByLength().score(problems, texts, completion_ids=completion_ids)
 
 
-def test_a_reward_that_goes_on_failing_stops_the_run_and_a_bad_step_does_not(
-    make_learner, recipe, tmp_path
-):
+def test_a_reward_that_goes_on_failing_stops_the_run_and_a_bad_step_does_not(make_learner, recipe, tmp_path):
     learner = make_learner(steps=20)
     learner.rewards = Broken(first_bad=2)
-    with pytest.raises(
-        RunError, match=r"04-zero, step 4: not one of 24 answers could be scored"
-    ):
+    with pytest.raises(RunError, match=r"04-zero, step 4: not one of 24 answers could be scored"):
         reinforce(tmp_path / "04-zero", learner, Saver(tmp_path / "04-zero", recipe), sinks=())
     rows = [json.loads(line) for line in (tmp_path / "04-zero" / "metrics.jsonl").read_text().splitlines()]
     assert [row["verifier_error_ratio"] for row in rows] == [0, 0, 1, 1, 1]

@@ -132,7 +132,9 @@ def test_an_adapter_learns_beside_a_base_that_stays_and_is_its_own_reference(run
         *("README.md", "adapter_config.json", "adapter_model.safetensors"),
     ]
     assert read_json(out / "model" / "adapter_config.json")["r"] == 4
-    assert f"tenth convert {model} MERGED --adapter ADAPTER" in (out / "model" / "README.md").read_text()
+    card = (out / "model" / "README.md").read_text()
+    assert f"tenth convert {model} MERGED --adapter ADAPTER" in card
+    assert "library_name: peft" in card
     state = next((out / "02-rl" / "checkpoint").glob("*/"), None)
     assert state is None or not any("reference/" in name for name in state.iterdir())
     steps = rows(out / "02-rl" / "metrics.jsonl")
