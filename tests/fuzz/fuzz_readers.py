@@ -24,6 +24,7 @@ from tenth.checkpoint.opened import open_checkpoint
 from tenth.checkpoint.peft import load_adapter, merge_adapter_source, save_adapter
 from tenth.checkpoint.sharded_writer import HfWriter
 from tenth.checkpoint.tensor_source import TensorInfo
+from tenth.cli.chat import advised_sampling
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig
 from tenth.model.counts import count
 from tenth.model.lora import LoraConfig, attach_lora
@@ -214,6 +215,11 @@ def read_config(path: Path) -> None:
     count(load_config(path))
 
 
+def read_advice(path: Path) -> None:
+    """How answers shall be sampled."""
+    assert all(number >= 0 for number in advised_sampling(path))
+
+
 def inspect_all(path: Path) -> None:
     """As `tenth inspect` shows it."""
     json.dumps([dataclasses.asdict(group) for group in inspect_checkpoint(path).groups])
@@ -278,7 +284,7 @@ _JSON = ("model/*.json", "model/*.jinja")
 
 READERS = {
     "safetensors": Reader(build=write_model, files=("model/*.safetensors",), uses=_DIRECTORY[2:]),
-    "companions": Reader(build=write_model, files=_JSON, uses=_DIRECTORY),
+    "companions": Reader(build=write_model, files=_JSON, uses=(*_DIRECTORY, read_advice)),
     "latent": Reader(build=partial(write_model, config=DEEPSEEK), files=("model/*",), uses=_DIRECTORY),
     "shards": Reader(build=write_sharded, files=("model/model*",), uses=_DIRECTORY),
     "fp8": Reader(
