@@ -52,6 +52,8 @@ def recover(target: Path) -> None:
 
 def readable(target: Path) -> Path:
     """Where a reader finds the directory, also in the instant in which it is being replaced."""
+    if not target.name:  # `.` and `/`: no directory that this module replaces
+        return target
     replaced = target.with_name(target.name + REPLACED)
     return replaced if replaced.exists() and not target.exists() else target
 

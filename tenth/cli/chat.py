@@ -285,7 +285,11 @@ def open_talk(model: str, *, stage: str | None, temperature: float | None) -> tu
         if stage is not None:
             raise ConfigError(f"--stage {stage} goes with a run, and {model} is a model; leave it out.")
         return Path(model), _talk_to_checkpoint(Path(model), temperature=temperature)
-    run = read_run(find_run(model, root=RUNS_DIR))
+    try:
+        found = find_run(model, root=RUNS_DIR)
+    except RunError as error:
+        raise RunError(f"no model is at {model}, and {error}") from error
+    run = read_run(found)
     if stage is None and (run.path / "model").is_dir():  # somebody's model, trained further
         return run.path / "model", _talk_to_checkpoint(run.path / "model", temperature=temperature)
     directory = model_directory(run, stage=stage)

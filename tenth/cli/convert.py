@@ -42,7 +42,10 @@ def convert(
     ] = None,
 ) -> None:
     """Write a model in another format, tensor by tensor."""
-    shard_bytes = parse_count(shard_size.strip().removesuffix("B"))
+    try:
+        shard_bytes = parse_count(shard_size.strip().removesuffix("B"))
+    except ConfigError as error:
+        raise ConfigError(f"--shard-size {shard_size!r} is no size; write it like 500M or 5G.") from error
     if shard_bytes < _LEAST_SHARD_BYTES:
         raise ConfigError(f"--shard-size {shard_size} is less than 1M; most models have files of 5G.")
     from tenth.checkpoint.convert import convert as convert_checkpoint

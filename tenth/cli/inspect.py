@@ -120,7 +120,10 @@ def _find(name_or_dir: str) -> tuple[ModelConfig, dict[str, Any]]:
         return config, to_hf(config, is_fp8=name_or_dir in _RELEASED_IN_FP8)
     directory = Path(name_or_dir)
     if not directory.is_dir():
-        return preset(name_or_dir), {}  # raises, with the nearest name
+        try:
+            return preset(name_or_dir), {}  # raises, with the nearest name
+        except ConfigError as error:
+            raise ConfigError(f"no model is at {directory}, and {error}") from error
     path = directory / "config.json"
     if not path.is_file():
         raise ConfigError(f"{directory} has no config.json; name a model directory or a preset.")

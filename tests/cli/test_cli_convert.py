@@ -77,7 +77,7 @@ def test_a_missing_tokenizer_is_warned_of(source, tmp_path):
         (("a", "a"), "exists; name another place"),
         (("a", "b", "--dtype", "q8_0"), "--dtype q8_0 is not written to a Hugging Face directory"),
         (("a", "b", "--shard-size", "12"), "--shard-size 12 is less than 1M"),
-        (("a", "b", "--shard-size", "big"), "is not a count"),
+        (("a", "b", "--shard-size", "big"), "is no size; write it like 500M"),
         (("a", "b.bin"), "is the name of a file"),
         (("a/config.json", "b"), "is no checkpoint that can be read"),
     ],
@@ -186,6 +186,18 @@ def test_a_damaged_checkpoint_is_refused_by_inspect_too(source):
     assert "is cut off" in refusal("inspect", source)
     damage_into_pickle(source)
     assert "is a pickle" in refusal("inspect", source)
+
+
+def test_the_directory_one_stands_in_is_a_model_like_any_other(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(source)
+    assert "missing: none" in run("inspect", ".").stdout
+    run("export", ".", "--type", "f32")
+    assert (tmp_path / "a-f32.gguf").is_file()
+    assert load_model(Path()).config.hidden_size == CONFIG.hidden_size
+
+
+def test_a_path_that_does_not_exist_is_no_model_and_no_preset(tmp_path):
+    assert f"no model is at {tmp_path / 'b'}, and there is no preset" in refusal("inspect", tmp_path / "b")
 
 
 def test_help_does_not_import_torch():
