@@ -10,6 +10,7 @@ bound are refused here; padding and truncation, which would change ids, are drop
 Not here: bytes of files (pretrained.py, tiktoken.py, sentencepiece.py, llama2c.py).
 """
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def build_library(spec: Mapping[str, Any], *, source: object) -> tokenizers.Toke
     """The library's tokenizer for a spec from a file; a CheckpointError that names `source` otherwise."""
     wanted = {"added_tokens": [], **spec, "truncation": None, "padding": None}
     try:
+        _require_whole_maps(wanted.get("normalizer"))
         is_bounded = _growth(wanted.get("normalizer")) * _growth(wanted.get("decoder")) <= _MAX_GROWTH
         if is_bounded:
             with panics_as(CheckpointError("its rules cannot be run")):
@@ -97,6 +99,22 @@ def _growth(step: Any) -> float:
         return max(1.0, (len(str(step.get("content", ""))) + (matched == 0)) / max(1, matched))
     own = 1.0 + len(str(step.get("prepend", ""))) / 64
     return own * _growth(step.get("normalizers")) * _growth(step.get("decoders"))
+
+
+def _require_whole_maps(step: Any) -> None:
+    """SentencePiece's character maps begin with the bytes of a table that follows, and the library sets aside
+    memory for as many as it is told; when there is none, the process ends."""
+    if isinstance(step, Sequence) and not isinstance(step, str):
+        for part in step:
+            _require_whole_maps(part)
+    if not isinstance(step, Mapping):
+        return
+    encoded = step.get("precompiled_charsmap")
+    if isinstance(encoded, str):
+        data = base64.b64decode(encoded, validate=True)
+        if len(data) < 4 or int.from_bytes(data[:4], "little") > len(data) - 4:
+            raise ValueError("its character map is cut off")
+    _require_whole_maps(step.get("normalizers"))
 
 
 def added_token(token_id: int, content: str, *, is_special: bool = True) -> dict[str, Any]:

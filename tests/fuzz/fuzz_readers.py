@@ -151,14 +151,15 @@ def write_ranks(directory: Path) -> Path:
 def field(number: int, value: int | float | bytes) -> bytes:
     """One field of a protocol buffer."""
     if isinstance(value, bytes):
-        return bytes([number << 3 | 2, len(value)]) + value
+        size = bytes([len(value) & 127 | 128, len(value) >> 7]) if len(value) > 127 else bytes([len(value)])
+        return bytes([number << 3 | 2]) + size + value
     if isinstance(value, float):
         return bytes([number << 3 | 5]) + struct.pack("<f", value)
     return bytes([number << 3, value])
 
 
 def write_pieces_as(model_type: int) -> Callable[[Path], Path]:
-    """A SentencePiece model: 1 unigrams, 2 merges."""
+    """A SentencePiece model: 1 unigrams, with a character map, 2 merges."""
 
     def write(directory: Path) -> Path:
         pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<think>", 0.0, 4)]
@@ -166,7 +167,12 @@ def write_pieces_as(model_type: int) -> Callable[[Path], Path]:
         pieces += [(text, -1.0 - n, 1) for n, text in enumerate(("▁a", "ab", "▁", "a", "b", "H", "ä"))]
         rows = [field(1, text.encode()) + field(2, score) + field(3, kind) for text, score, kind in pieces]
         data = b"".join(field(1, row) for row in rows)
-        data += field(2, field(3, model_type)) + field(3, field(1, b"identity"))
+        rules = field(1, b"identity")
+        if model_type == 1:
+            rules += field(
+                2, struct.pack("<I", 1024) + bytes(1025)
+            )  # 256 nodes, none of which leads anywhere
+        data += field(2, field(3, model_type)) + field(3, rules)
         (directory / "tokenizer.model").write_bytes(data)
         return directory / "tokenizer.model"
 

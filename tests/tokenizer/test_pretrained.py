@@ -1,5 +1,6 @@
 """A vocabulary from a directory: what begins and ends a text, what a foreign tokenizer.json may do."""
 
+import base64
 import contextlib
 import json
 from pathlib import Path
@@ -203,6 +204,16 @@ def test_rules_that_multiply_a_text_are_refused():
     with pytest.raises(CheckpointError, match="replacement rules that could make a text"):
         build_library(spec_of(bpe_model({"a": 0}, []), normalizer=many), source="x")
     build_library(spec_of(bpe_model({"a": 0}, []), normalizer=doubling), source="x")
+
+
+@pytest.mark.parametrize("size", [2**32 - 1, 1028])
+def test_a_character_map_that_claims_more_bytes_than_it_has_is_refused(size):
+    """The library would set aside gigabytes for it, and end the process where there are none."""
+    table = base64.b64encode(size.to_bytes(4, "little") + bytes(1025)).decode()
+    steps = [{"type": "Precompiled", "precompiled_charsmap": table}]
+    spec = spec_of(bpe_model({"a": 0}, []), normalizer={"type": "Sequence", "normalizers": steps})
+    with pytest.raises(CheckpointError, match="its character map is cut off"):
+        build_library(spec, source="x")
 
 
 def test_padding_and_truncation_of_a_file_never_change_ids():
