@@ -5,7 +5,9 @@ whole is saved with the run (base/config.py does the reading). Units stand in th
 are TRL's.
 """
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
 
 from tenth.base.config import Section
 from tenth.tokenizer.chat import Template
@@ -79,12 +81,24 @@ class PretrainSection(Section):
     optim: OptimSection = OptimSection()
 
 
+def _can_teach(num_generations: int) -> int:
+    if num_generations < 2:
+        raise ValueError(
+            f"num_generations = {num_generations}, but an answer is judged against its group's mean, so a "
+            "group needs at least 2; set it to 8 or more."
+        )
+    return num_generations
+
+
+GroupSize = Annotated[int, AfterValidator(_can_teach)]
+
+
 class RlSection(Section):
     """R1-Zero: GRPO with verifiable rewards."""
 
     steps: int = Field(60, ge=1)
     prompts_per_step: int = Field(32, ge=1)
-    num_generations: int = 16  # per prompt: the group
+    num_generations: GroupSize = 16  # per prompt: the group
     minibatch_size: int = Field(512, ge=1)
     max_completion_length: int = Field(160, ge=1)
     temperature: float = Field(1.0, gt=0)
@@ -105,15 +119,6 @@ class RlSection(Section):
     optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-4, weight_decay=0.0)
     warmup_steps: int = Field(5, ge=0)
     micro_batch_tokens: int = Field(8192, ge=64)
-
-    @model_validator(mode="after")
-    def _groups_can_teach(self) -> "RlSection":
-        if self.num_generations < 2:
-            raise ValueError(
-                f"num_generations = {self.num_generations}, but an answer is judged against its group's "
-                "mean, so a group needs at least 2; set it to 8 or more."
-            )
-        return self
 
     @model_validator(mode="after")
     def _rewards_exist(self) -> "RlSection":

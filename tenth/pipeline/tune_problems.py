@@ -1,29 +1,26 @@
 """Problems of somebody's file: what is held out, what a step trains on, what is rewarded.
 
-Why: a gain on questions that were trained on says nothing, so a part of the file is set aside by its text,
-and whoever repeats a command gets the same part.
+Why: what is wrong with a file, or does not fit into the model's context, should be said before a weight is
+read.
 In:  a problem file, rewards as the command line names them.
 Out: a `ProblemSplit`; a function that draws a step's problems; weights of rewards.
-Not here: reading rows (tasks/problem_files.py), sampling (rollout/).
+Not here: reading rows (tasks/problem_files.py), which are held out (tune_draw.py), sampling (rollout/).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from tenth.base.errors import ConfigError, DataError
-from tenth.base.files import text_hash
 from tenth.base.records import Problem
 from tenth.base.seeds import stream_random
 from tenth.pipeline.reinforce import DrawProblems
+from tenth.pipeline.tune_draw import hold_out, shuffled_places
 from tenth.rollout.collect import prompt_ids
 from tenth.tasks.problem_files import read_problems, read_prompts
 from tenth.tasks.rewards import BUILT_IN
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
-
-_LARGEST_SHARE = 10  # one in so many prompts is held out, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,34 +81,23 @@ def _length(problem: Problem, tokenizer: Tokenizer, *, template: ChatTemplate) -
 
 def split_problems(problems: Sequence[Problem], *, most: int, source: Path) -> ProblemSplit:
     """Hold out `most` prompts, or a tenth if that is less; which ones follows from their texts alone."""
-    prompts = sorted({problem.prompt for problem in problems}, key=lambda text: text_hash("held-out", text))
-    if len(prompts) < 2:
-        raise DataError(
-            f"{source} has {len(prompts)} distinct prompt, but one is held out to measure with; "
-            "give at least 2."
-        )
-    chosen = frozenset(prompts[: min(most, -(-len(prompts) // _LARGEST_SHARE))])
-    first_of = {problem.prompt: problem for problem in reversed(problems) if problem.prompt in chosen}
+    prompts = hold_out((problem.prompt for problem in problems), most=most, source=source)
+    first_of = {problem.prompt: problem for problem in reversed(problems)}
+    chosen = frozenset(prompts)
     return ProblemSplit(
         training=tuple(problem for problem in problems if problem.prompt not in chosen),
-        held_out=tuple(first_of[prompt] for prompt in prompts if prompt in chosen),
+        held_out=tuple(first_of[prompt] for prompt in prompts),
     )
 
 
 def shuffled_problems(problems: Sequence[Problem], *, seed: int) -> DrawProblems:
     """Every problem once before any comes again; each pass in another order."""
-
-    @lru_cache(maxsize=2)  # a step may end one pass and begin the next
-    def order(epoch: int) -> list[int]:
-        places = list(range(len(problems)))
-        stream_random(seed, "rl-order", epoch).shuffle(places)
-        return places
+    places_of = shuffled_places(len(problems), seed=seed, stream="rl-order")
 
     def draw_problems(step: int, count: int, *, draw: int) -> list[Problem]:
         if draw:  # extra ones in place of groups that taught nothing; the next steps' turn is not theirs
             return stream_random(seed, "rl-problems", step, draw).choices(problems, k=count)
-        places = (divmod(step * count + i, len(problems)) for i in range(count))
-        return [problems[order(epoch)[index]] for epoch, index in places]
+        return [problems[place] for place in places_of(step, count)]
 
     return draw_problems
 

@@ -8,7 +8,7 @@ the run begins, and written down resolved.
 from pydantic import Field, model_validator
 
 from tenth.base.config import Section, build_recipe
-from tenth.pipeline.recipe import RlSection
+from tenth.pipeline.recipe import GroupSize, RlSection
 from tenth.training.advantages import RewardScale
 from tenth.training.grpo_loss import LossType
 from tenth.training.optim import OptimConfig, OptimKind
@@ -25,7 +25,7 @@ class TuneRecipe(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     lora_rank: int | None = Field(None, ge=1)  # None: all weights learn
     lora_alpha: float | None = Field(None, gt=0)  # None: twice the rank
-    lora_targets: tuple[str, ...] = ()  # none: all that serving and PEFT can take
+    lora_targets: tuple[str, ...] = ()  # (): default_targets of model/lora_places.py
     micro_batch_tokens: int = Field(8192, ge=64)
     price_usd_per_hour: float | None = Field(None, ge=0)
     checkpoint_every_seconds: float = Field(60.0, gt=0)
@@ -36,6 +36,11 @@ class TuneRecipe(Section):
         if self.lora_rank is None and (self.lora_alpha is not None or self.lora_targets):
             raise ValueError("lora_alpha and lora_targets are of an adapter; give --lora RANK, too.")
         return self
+
+    @property
+    def what_learns(self) -> str:
+        """As a model card says it."""
+        return "all weights" if self.lora_rank is None else f"a LoRA adapter of rank {self.lora_rank}"
 
     def optim_config(self) -> OptimConfig:
         """The optimizer as training knows it."""
@@ -59,7 +64,7 @@ class RlRecipe(TuneRecipe):
     reward_timeout_seconds: float = Field(60.0, gt=0)  # for all answers of a step
     steps: int = Field(100, ge=1)
     prompts_per_step: int = Field(16, ge=1)
-    num_generations: int = 8  # per prompt: the group
+    num_generations: GroupSize = 8  # per prompt: the group
     minibatch_size: int | None = Field(None, ge=1)  # None: all rollouts of a step, so one update
     max_completion_length: int | None = Field(None, ge=1)  # None: 512, or half of the context if that is less
     temperature: float = Field(1.0, gt=0)
@@ -77,14 +82,12 @@ class RlRecipe(TuneRecipe):
     eval_samples: int = Field(4, ge=1)
 
     def rl_section(self) -> RlSection:
-        """The same as GRPO's stage knows it. Checks what is checked there, too."""
-        assert self.max_completion_length is not None
-        assert self.accuracy_weight is not None
+        """The same as GRPO's stage knows it, once nothing is None. Checks what is checked there, too."""
         values = {
             "steps": self.steps,
             "prompts_per_step": self.prompts_per_step,
             "num_generations": self.num_generations,
-            "minibatch_size": self.minibatch_size or self.prompts_per_step * self.num_generations,
+            "minibatch_size": self.minibatch_size,
             "max_completion_length": self.max_completion_length,
             "temperature": self.temperature,
             "beta": self.beta,
@@ -110,15 +113,6 @@ class RlRecipe(TuneRecipe):
             "micro_batch_tokens": self.micro_batch_tokens,
         }
         return build_recipe(RlSection, values, source="tenth rl")
-
-    @model_validator(mode="after")
-    def _groups_can_teach(self) -> "RlRecipe":
-        if self.num_generations < 2:
-            raise ValueError(
-                f"num_generations = {self.num_generations}, but an answer is judged against its group's "
-                "mean, so a group needs at least 2; set it to 8 or more."
-            )
-        return self
 
 
 class SftRecipe(TuneRecipe):

@@ -216,11 +216,9 @@ class _Run:
         """What a measuring stage found."""
         return HeldOut.from_dict(read_json(self.run_dir / stage / _SCORES))
 
-    def _policy(self) -> Transformer:
-        return load_policy(self.base, self.recipe, dtype=self.machine.compute_dtype)
-
     def _measure_before(self, directory: Path) -> Outcome:
-        return self._measure(directory, self._policy())
+        model = load_policy(self.base, self.recipe, dtype=self.machine.compute_dtype)
+        return self._measure(directory, model)
 
     def _measure_after(self, directory: Path) -> Outcome:
         dtype = self.machine.compute_dtype
@@ -283,14 +281,13 @@ class _Run:
 
 def _card(run: _Run, command: str, before: HeldOut, after: HeldOut) -> ModelCard:
     recipe, path = run.recipe, Path(run.recipe.tasks)
-    learnt = "all weights" if recipe.lora_rank is None else f"a LoRA adapter of rank {recipe.lora_rank}"
     tokens = read_json(run.run_dir / "02-rl" / "DONE.json")["tokens"]
     return ModelCard(
         name=f"{run.base.name}-rl",
         datasets=(f"{path.name} ({file_hash(path)}, {len(run.split.training)} problems)",),
         stages=(
             f"Began as {run.base.name}.",
-            f"GRPO on {learnt}: {recipe.steps} steps of {recipe.prompts_per_step} prompts × "
+            f"GRPO on {recipe.what_learns}: {recipe.steps} steps of {recipe.prompts_per_step} prompts × "
             f"{recipe.num_generations} samples, {tokens:,.0f} tokens, peak learning rate "
             f"{recipe.learning_rate:g}.",
         ),

@@ -11,16 +11,14 @@ Not here: one step (training/sft.py), settings (tune_recipe.py), the command lin
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from tenth.base.config import apply_overrides, build_recipe
-from tenth.base.errors import DataError, RunError
-from tenth.base.files import file_hash, read_json, text_hash, write_json
+from tenth.base.errors import RunError
+from tenth.base.files import file_hash, read_json, write_json
 from tenth.base.runlog import MetricSink
-from tenth.base.seeds import stream_random
 from tenth.checkpoint.model_card import ModelCard
 from tenth.data.conversations import read_examples
 from tenth.model.counts import flops_per_token
@@ -41,6 +39,7 @@ from tenth.pipeline.tune import (
     take_over,
     write_card,
 )
+from tenth.pipeline.tune_draw import hold_out, shuffled_places
 from tenth.pipeline.tune_memory import estimate, learning_parameters, require_memory
 from tenth.pipeline.tune_recipe import SftRecipe
 from tenth.tokenizer.chat import TrainingExample
@@ -51,7 +50,6 @@ from tenth.training.schedules import LrSchedule, lr_factor
 from tenth.training.sft import sft_gradients, sft_loss
 
 _LR, _LR_ADAPTER = 2e-5, 2e-4  # peak rates where none is given
-_LARGEST_SHARE = 10  # one in so many examples is held out, at most
 _SCORES = "scores.json"
 
 
@@ -128,13 +126,7 @@ def _prepare(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, li
 
 def split_examples(examples: Sequence[TrainingExample], *, most: int, source: Path) -> ExampleSplit:
     """Hold out `most` prompts, or a tenth if that is less; which ones follows from their ids alone."""
-    prompts = sorted({_prompt(example) for example in examples}, key=lambda ids: text_hash(repr(ids)))
-    if len(prompts) < 2:
-        raise DataError(
-            f"{source} has {len(prompts)} distinct prompt, but one is held out to measure with; "
-            "give at least 2."
-        )
-    chosen = frozenset(prompts[: min(most, -(-len(prompts) // _LARGEST_SHARE))])
+    chosen = frozenset(hold_out(map(_prompt, examples), most=most, source=source))
 
     def side(*, is_held_out: bool) -> tuple[TrainedSequence, ...]:
         return tuple(
@@ -192,11 +184,9 @@ class _Run:
         """What a measuring stage found."""
         return float(read_json(self.run_dir / stage / _SCORES)["loss"])
 
-    def _policy(self) -> Transformer:
-        return load_policy(self.base, self.recipe, dtype=self.machine.compute_dtype)
-
     def _measure_before(self, directory: Path) -> Outcome:
-        return self._measure(directory, self._policy())
+        model = load_policy(self.base, self.recipe, dtype=self.machine.compute_dtype)
+        return self._measure(directory, model)
 
     def _measure_after(self, directory: Path) -> Outcome:
         dtype = self.machine.compute_dtype
@@ -265,7 +255,7 @@ class _Trainer:
             warmup_steps=warmup, constant_until=warmup / recipe.steps, cosine_until=1.0, floor=0.0
         )
         self.steps = recipe.steps
-        self._order = lru_cache(maxsize=2)(self._shuffled)
+        self._places = shuffled_places(len(examples), seed=recipe.seed, stream="sft-order")
 
     def step(self, step: int) -> dict[str, float]:
         """One update, unless the guard finds the step unfit."""
@@ -273,7 +263,7 @@ class _Trainer:
         stats = sft_gradients(
             self.model,
             self.updater,
-            self._batch(step),
+            [self.examples[place] for place in self._places(step, self.recipe.batch_size)],
             micro_batch_tokens=self.recipe.micro_batch_tokens,
             pad_id=self.pad_id,
             layout=Layout.PACKED if self.recipe.packing else Layout.PAD_RIGHT,
@@ -302,29 +292,17 @@ class _Trainer:
             "step_time": seconds,
         }
 
-    def _batch(self, step: int) -> list[TrainedSequence]:
-        """Every example once before any comes again; each pass in another order."""
-        size, total = self.recipe.batch_size, len(self.examples)
-        places = (divmod(step * size + i, total) for i in range(size))
-        return [self.examples[self._order(epoch)[index]] for epoch, index in places]
-
-    def _shuffled(self, epoch: int) -> list[int]:
-        places = list(range(len(self.examples)))
-        stream_random(self.recipe.seed, "sft-order", epoch).shuffle(places)
-        return places
-
 
 def _card(run: _Run, command: str, result: SftResult) -> ModelCard:
     recipe, path = run.recipe, Path(run.recipe.data)
-    learnt = "all weights" if recipe.lora_rank is None else f"a LoRA adapter of rank {recipe.lora_rank}"
     tokens = read_json(run.run_dir / "02-sft" / "DONE.json")["tokens"]
     return ModelCard(
         name=f"{run.base.name}-sft",
         datasets=(f"{path.name} ({file_hash(path)}, {len(run.split.training)} examples)",),
         stages=(
             f"Began as {run.base.name}.",
-            f"Supervised fine-tuning of {learnt}: {recipe.steps} steps of {recipe.batch_size} examples, "
-            f"{tokens:,.0f} tokens, peak learning rate {recipe.learning_rate:g}.",
+            f"Supervised fine-tuning of {recipe.what_learns}: {recipe.steps} steps of {recipe.batch_size} "
+            f"examples, {tokens:,.0f} tokens, peak learning rate {recipe.learning_rate:g}.",
         ),
         scores={
             f"held-out loss before ({result.num_held_out} examples, nats per token)": result.loss_before,
