@@ -97,3 +97,17 @@ def file_hash(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def sample_hash(path: Path) -> str:
+    """Sixteen hex digits from a file's size and 64 pieces of it, evenly spread: quick for any size.
+
+    Weights that were trained on differ nearly everywhere; a change of a few bytes can go unseen.
+    """
+    num_bytes = path.stat().st_size
+    digest = hashlib.blake2b(str(num_bytes).encode(), digest_size=8)
+    with path.open("rb") as file:
+        for piece in range(64):
+            file.seek(num_bytes * piece // 64)
+            digest.update(file.read(1 << 12))
+    return digest.hexdigest()

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from tenth.base.config import dump_recipe
 from tenth.base.errors import ConfigError, RunError
-from tenth.base.files import file_hash, read_json, text_hash, write_json, write_whole
+from tenth.base.files import file_hash, read_json, sample_hash, text_hash, write_json, write_whole
 from tenth.base.seeds import stream_seed
 from tenth.base.units import show_seconds
 from tenth.checkpoint.companions import load_template, load_tokenizer, require_vocabulary
 from tenth.checkpoint.model_card import CARD, ModelCard
 from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model, save_model
 from tenth.checkpoint.peft import load_adapter, save_adapter
+from tenth.checkpoint.whole_dir import readable
 from tenth.model.config import ModelConfig
 from tenth.model.lora import DEFAULT, LoraConfig, attach_lora, default_targets, lora_places
 from tenth.model.quantize import quantisation_of
@@ -66,8 +67,11 @@ class Base:
         return tuple(dict.fromkeys((*self.tokenizer.eos_ids, *(() if bos is None else (bos,)))))
 
     def fingerprint(self) -> str:
-        """Of what the model is, not of every weight: quick for any size."""
-        return text_hash(repr(self.config), self.tokenizer.fingerprint(), repr(self.template))
+        """Of what the model is, and of its weights by samples of their files: quick for any size."""
+        place = readable(self.path)
+        files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+        described = (repr(self.config), self.tokenizer.fingerprint(), repr(self.template))
+        return text_hash(*described, *map(sample_hash, files))
 
 
 def open_base(path: Path) -> Base:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from tenth.base import files
 from tenth.base.errors import DataError, RunError
+from tenth.base.files import sample_hash
 
 
 def test_what_was_written_is_read_back(tmp_path):
@@ -109,6 +111,17 @@ def test_hashes_are_blake2b_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert files.file_hash(tmp_path / "a") == "d8bb14d833d59559"
     assert files.text_hash("abc") == "d8bb14d833d59559"
+
+
+def test_a_sample_of_a_large_file_tells_other_numbers_and_other_sizes_apart(tmp_path):
+    numbers = random.Random(0).randbytes(1 << 20)
+    kept, trained, longer = (tmp_path / name for name in "abc")
+    kept.write_bytes(numbers)
+    trained.write_bytes(numbers[: 1 << 19] + random.Random(1).randbytes(1 << 19))
+    longer.write_bytes(numbers + b"x")
+    assert len({sample_hash(path) for path in (kept, trained, longer)}) == 3
+    trained.write_bytes(numbers)
+    assert sample_hash(trained) == sample_hash(kept)
 
 
 def test_a_text_hash_separates_its_parts():

@@ -297,6 +297,8 @@ def test_other_settings_in_the_same_directory_are_named_and_nothing_is_lost(run,
     other = write_rows(tmp_path / "other.jsonl", without_answers(num=20))
     with pytest.raises(RunError, match=r"holds a run of another tasks \(.*prompts.jsonl\); choose"):
         run(tasks=other)
+    with pytest.raises(RunError, match=r"holds a run of another model \("):
+        run(model=str(tmp_path / "out" / "model"))  # alike but for its weights
     assert contents(tmp_path / "out") == before
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
