@@ -193,7 +193,7 @@ def test_the_directory_one_stands_in_is_a_model_like_any_other(source, tmp_path,
     assert "missing: none" in run("inspect", ".").stdout
     run("export", ".", "--type", "f32")
     assert (tmp_path / "a-f32.gguf").is_file()
-    assert load_model(Path()).config.hidden_size == CONFIG.hidden_size
+    assert load_model(Path(), dtype=torch.float32).config.hidden_size == CONFIG.hidden_size
 
 
 def test_a_path_that_does_not_exist_is_no_model_and_no_preset(tmp_path):
