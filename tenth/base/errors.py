@@ -17,9 +17,11 @@ class TenthError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
+        if not text.isprintable():
+            text = "".join(map(_printable, text))
         if len(text) > _MAX_CHARS:
             text = f"{text[: _MAX_CHARS // 2]}...{text[-_MAX_CHARS // 4 :]}"
-        return text if text.isprintable() else "".join(map(_printable, text))
+        return text
 
 
 def _printable(char: str) -> str:

@@ -37,6 +37,8 @@ def scale_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def dequantise_blocks(weight: Tensor, scale_inv: Tensor) -> Tensor:
     """(M, N) E4M3, (ceil(M/128), ceil(N/128)) -> (M, N) float32: every number times its block's scale."""
     values = weight.float()  # (M, N)
+    if not values.numel():
+        return values  # a stranger's file may hold it, and what is split of it is one piece, not none
     scales = scale_inv.float().repeat_interleave(BLOCK, 1)[:, : values.shape[1]]  # (blocks of rows, N)
     for rows, scale in zip(values.split(BLOCK), scales, strict=True):
         rows *= scale

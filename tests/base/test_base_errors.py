@@ -6,7 +6,8 @@ def test_what_a_stranger_wrote_into_a_sentence_moves_no_cursor_and_starts_no_lin
 
 
 def test_a_sentence_that_shows_too_much_keeps_its_beginning_and_its_end():
-    shown = str(CheckpointError("who " + "9" * 100_000 + "; do this."))
-    assert shown.startswith("who 9")
-    assert shown.endswith("9; do this.")
-    assert len(shown) < 2000
+    for value in ("9" * 100_000, "\0" * 1900):
+        shown = str(CheckpointError(f"who {value}; do this."))
+        assert shown.startswith("who ")
+        assert shown.endswith("; do this.")
+        assert len(shown) < 2000

@@ -140,3 +140,9 @@ def test_scales_of_other_blocks_are_one_sentence(scales):
     weight = torch.zeros(130, 4).to(torch.float8_e4m3fn)
     with pytest.raises(CheckpointError, match=r"'w' \(130, 4\) .* blocks of 128 x 128 need \(2, 1\)"):
         Fp8Source(Tensors(w=weight, **scales))
+
+
+def test_an_empty_matrix_is_an_empty_matrix():
+    """No network has one, and a stranger's file may."""
+    empty = torch.empty(0, 300).to(torch.float8_e4m3fn)
+    assert dequantise_blocks(empty, torch.empty(0, 3)).shape == (0, 300)
