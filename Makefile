@@ -56,7 +56,7 @@ test-parity: $(VENV)/.parity
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
-	$(BIN)/python -m pytest --hypothesis-profile=soak tests/base tests/checkpoint tests/data tests/tasks tests/tokenizer
+	$(BIN)/python -m pytest --hypothesis-profile=soak tests/base tests/checkpoint tests/data tests/fuzz tests/tasks tests/tokenizer
 
 bench-train: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.train
