@@ -94,7 +94,7 @@ def convert(
             checkpoint, chosen, mtp=mtp, is_merged=adapter is not None, on_progress=on_progress
         )
         for name, tensor in tensors:
-            writer.add(name, tensor)
+            writer.add(name, tensor, dtype=_dtype_of(name, tensor, chosen))
         writer.finish()
         write_json(directory / CONFIG, _config_values(checkpoint, chosen, mtp=mtp))
         warnings = _bring_companions(checkpoint, directory)
@@ -124,7 +124,7 @@ def _require_target(path: Path, target: Path, *, dtype: str | None) -> None:
 def _stored_tensors(
     checkpoint: Checkpoint, dtype: str, *, mtp: bool, is_merged: bool, on_progress: Progress
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the target, in its type. Codes of FP8 that stay FP8 are not touched."""
+    """Every tensor of the target; FP8 is codes and scales. Codes that stay codes are not touched."""
     config, stored = checkpoint.config, checkpoint.stored
     kept: frozenset[str] = frozenset()
     if dtype == "fp8" and not is_merged:
@@ -140,7 +140,7 @@ def _stored_tensors(
             yield from ((name, matrix), (name + SCALE, _finite(name + SCALE, scales, origin=checkpoint.path)))
         else:
             tensor = _finite(name, read(), origin=checkpoint.path)
-            yield from in_fp8([(name, tensor)]) if dtype == "fp8" else [(name, _cast(name, tensor, dtype))]
+            yield from in_fp8([(name, tensor)]) if dtype == "fp8" else [(name, tensor)]
         done += sizes[name]
         on_progress(done, total)
 
@@ -185,10 +185,11 @@ def _unsound(name: str, tensor: Tensor, *, origin: Path) -> CheckpointError:
     )
 
 
-def _cast(name: str, tensor: Tensor, dtype: str) -> Tensor:
+def _dtype_of(name: str, tensor: Tensor, chosen: str) -> torch.dtype:
+    if chosen == "fp8":  # `in_fp8` has seen to it
+        return tensor.dtype
     # The bias that chooses experts is added to scores that lie close together.
-    is_whole = name.endswith("e_score_correction_bias")
-    return tensor.to(torch.float32 if is_whole else HF_TYPES[dtype])
+    return torch.float32 if name.endswith("e_score_correction_bias") else HF_TYPES[chosen]
 
 
 def _config_values(checkpoint: Checkpoint, dtype: str, *, mtp: bool) -> dict[str, Any]:

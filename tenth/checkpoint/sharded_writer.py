@@ -22,6 +22,7 @@ from tenth.checkpoint.safetensors_dir import CHECKSUMS, DTYPES, INDEX, SINGLE
 
 MAX_SHARD_BYTES = 5_000_000_000
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_SLAB = 1 << 24  # numbers that are cast at once: an embedding of V3's, cast whole, would take gigabytes
 _HELD_BYTES = 64 << 20  # up to here a shard waits in memory for its header, and gets one that fits
 _HEADER_ROOM = 1 << 20  # set aside in a larger shard: some six thousand tensors
 
@@ -41,20 +42,23 @@ class _Shard:
     def has_room_for(self, name: str) -> bool:
         return self._header_bytes + 6 * len(name) + 200 < _HEADER_ROOM
 
-    def add(self, name: str, tensor: Tensor) -> None:
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-        begin, self.num_bytes = self.num_bytes, self.num_bytes + len(data)
+    def add(self, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+        begin, checksum = self.num_bytes, 0
+        for numbers in tensor.detach().reshape(-1).split(_SLAB):
+            data = numbers.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data
+            checksum = zlib.crc32(data, checksum)
+            self.num_bytes += len(data)
+            if self._file is None and self.num_bytes <= _HELD_BYTES:
+                self._held.append(bytes(data))
+            else:
+                self._opened(_HEADER_ROOM).write(data)
         self.entries[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": _NAMES[dtype],
             "shape": list(tensor.shape),
             "data_offsets": [begin, self.num_bytes],
         }
         self._header_bytes += len(json.dumps({name: self.entries[name]})) + 10
-        self._checksums.append(f"{zlib.crc32(data):08x}")
-        if self._file is None and self.num_bytes <= _HELD_BYTES:
-            self._held.append(bytes(data))
-        else:
-            self._opened(_HEADER_ROOM).write(data)
+        self._checksums.append(f"{checksum:08x}")
 
     def close(self) -> None:
         """Write what was held, and the header."""
@@ -82,15 +86,16 @@ class HfWriter:
         self._directory, self._max_shard_bytes = directory, max_shard_bytes
         self._shards = [self._new_shard(0)]
 
-    def add(self, name: str, tensor: Tensor) -> None:
-        """Write a tensor; it may change afterwards."""
-        shard = self._shards[-1]
-        is_full = shard.num_bytes + tensor.nbytes > self._max_shard_bytes or not shard.has_room_for(name)
+    def add(self, name: str, tensor: Tensor, *, dtype: torch.dtype | None = None) -> None:
+        """Write a tensor, as `dtype` if that is given; it may change afterwards."""
+        dtype, shard = dtype or tensor.dtype, self._shards[-1]
+        num_bytes = tensor.numel() * dtype.itemsize
+        is_full = shard.num_bytes + num_bytes > self._max_shard_bytes or not shard.has_room_for(name)
         if shard.entries and is_full:
             shard.close()
             shard = self._new_shard(len(self._shards))
             self._shards.append(shard)
-        shard.add(name, tensor)
+        shard.add(name, tensor, dtype)
 
     def finish(self) -> None:
         """Give the shards their names, and write the index where there are several."""

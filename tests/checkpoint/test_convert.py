@@ -275,8 +275,8 @@ def test_a_full_disk_or_ctrl_c_leaves_nothing_behind(tmp_path, monkeypatch, fail
     source = saved(tmp_path / "a", DENSE)
 
     class Failing(convert_module.HfWriter):
-        def add(self, name, tensor):
-            super().add(name, tensor)
+        def add(self, name, tensor, **options):
+            super().add(name, tensor, **options)
             if "layers.1." in name:
                 raise failure
 

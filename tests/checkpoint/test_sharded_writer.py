@@ -86,6 +86,18 @@ def test_what_was_handed_over_may_change_afterwards(tmp_path):
     assert torch.equal(SafetensorsDir(tmp_path).read("a"), torch.ones(4))
 
 
+def test_a_tensor_is_cast_piece_by_piece_and_counts_as_it_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharded_writer, "_SLAB", 5)
+    narrow = torch.randn(6, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    writer = HfWriter(tmp_path, max_shard_bytes=42 * 4 + 42 * 2)  # as float32 not both in one
+    for name in "ab":
+        writer.add(name, narrow.t(), dtype=torch.float32)
+    writer.finish()
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    source = SafetensorsDir(tmp_path, is_checked=True)
+    assert torch.equal(source.read("b"), narrow.float().t())
+
+
 def test_a_full_disk_in_the_middle_leaves_nothing(tmp_path):
     """A limit on the size of files, in a process of its own: the system refuses as a full disk would."""
     code = f"""
