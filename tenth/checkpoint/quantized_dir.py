@@ -16,8 +16,10 @@ from pathlib import Path
 import torch
 
 from tenth.base.errors import CheckpointError
+from tenth.base.files import write_json
+from tenth.checkpoint.json_file import read_object
 from tenth.checkpoint.model_dir import load_model, load_quantisation, save_model
-from tenth.checkpoint.opened import CONFIG
+from tenth.checkpoint.opened import CONFIG, read_config
 from tenth.checkpoint.safetensors_dir import INDEX
 from tenth.checkpoint.whole_dir import readable, whole_directory
 from tenth.model.divergence import Divergence, compare, predict
@@ -66,6 +68,8 @@ def quantize_directory(
     with whole_directory(target) as partial:
         save_model(partial, model)
         _copy_companions(source, partial)
+        if read_config(source).get("rope_interleave") is False:  # how files of the source's adapters lie
+            write_json(partial / CONFIG, read_object(partial / CONFIG) | {"rope_interleave": False})
     return QuantizedDirectory(
         bytes_before=_size(readable(source)),
         bytes_after=_size(target),

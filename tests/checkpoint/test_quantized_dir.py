@@ -9,7 +9,13 @@ import safetensors.torch
 import torch
 
 from tenth.base.errors import CheckpointError, ConfigError, TenthError
-from tenth.checkpoint.model_dir import load_config, load_model, load_quantisation, save_model
+from tenth.checkpoint.model_dir import (
+    has_interleaved_rope,
+    load_config,
+    load_model,
+    load_quantisation,
+    save_model,
+)
 from tenth.checkpoint.quantized_dir import quantize_directory
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig
 from tenth.model.quantize import Quantisation, quantisation_of, quantize_model
@@ -59,6 +65,15 @@ def rewrite(directory: Path, **changed: torch.Tensor) -> None:
 
 
 # a quantised model as a directory
+
+
+@pytest.mark.parametrize("is_interleaved", [True, False])
+def test_a_quantised_model_takes_the_adapters_of_the_model_it_was_made_from(tmp_path, is_interleaved):
+    save_model(tmp_path / "m", model_of(MLA))
+    values = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(values | {"rope_interleave": is_interleaved}))
+    quantize_directory(tmp_path / "m", tmp_path / "q", bits=8)
+    assert has_interleaved_rope(tmp_path / "q") == has_interleaved_rope(tmp_path / "m") == is_interleaved
 
 
 @pytest.mark.parametrize("bits", [8, 4])
