@@ -14,6 +14,7 @@ from tenth.checkpoint.companions import load_template, load_tokenizer
 from tenth.checkpoint.gguf_vocabulary import own_cut_warning, vocabulary_keys
 from tenth.checkpoint.gguf_writer import write_gguf
 from tenth.checkpoint.opened import Checkpoint, open_checkpoint
+from tenth.model.hf_config import is_rope_interleaved
 from tenth.tokenizer.chat import ChatTemplate, Template
 from tenth.tokenizer.jinja_files import OWN_TEXTS
 from tenth.tokenizer.jinja_template import JinjaTemplate
@@ -48,7 +49,7 @@ def export_checkpoint(
         config,
         checkpoint.source,
         file_type=file_type,
-        is_interleaved=checkpoint.config_values.get("rope_interleave", True) is not False,
+        is_interleaved=is_rope_interleaved(checkpoint.config_values),
         beside=keys if text is None else {**keys, "tokenizer.chat_template": text},
         on_progress=on_progress,
     )

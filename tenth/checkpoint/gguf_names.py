@@ -17,7 +17,10 @@ from enum import Enum, auto
 from torch import Tensor
 
 from tenth.model.config import GqaConfig, MlaConfig, ModelConfig, MoeConfig
+from tenth.model.hf_config import model_type_of
 from tenth.model.rope import half_to_interleaved, interleaved_to_half
+
+_ARCHITECTURES = {"deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "qwen3_moe": "qwen3moe"}
 
 
 class Kind(Enum):
@@ -59,15 +62,8 @@ class Entry:
 
 def architecture_of(config: ModelConfig) -> str:
     """What llama.cpp calls the family."""
-    if config.mla:
-        return "deepseek2"
-    gqa = config.gqa
-    assert gqa is not None
-    if config.moe:
-        return "qwen3moe"
-    if gqa.qk_norm:
-        return "qwen3"
-    return "qwen2" if gqa.qkv_bias and not gqa.o_bias else "llama"
+    model_type = model_type_of(config)
+    return _ARCHITECTURES.get(model_type, model_type)
 
 
 def entries(config: ModelConfig, *, is_interleaved: bool) -> Iterator[Entry]:

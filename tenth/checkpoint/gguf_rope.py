@@ -20,7 +20,8 @@ from tenth.base.errors import CheckpointError, ConfigError
 from tenth.checkpoint.gguf_keys import Keys, Value
 from tenth.checkpoint.gguf_names import architecture_of
 from tenth.model.config import LinearRopeConfig, Llama3RopeConfig, ModelConfig, YarnConfig
-from tenth.model.rope import active_scaling, rope_frequencies
+from tenth.model.hf_rope import scaling_to_hf
+from tenth.model.rope import active_scaling, mscale, rope_frequencies, rotation_size
 
 ROPE_DIVISORS = "rope_freqs.weight"
 _OWN_ROPE = "tenth.rope_scaling"
@@ -44,7 +45,7 @@ def own_rope_keys(config: ModelConfig) -> dict[str, Value]:
     """What the divisors were made from."""
     if not isinstance(config.rope_scaling, Llama3RopeConfig):
         return {}
-    return {_OWN_ROPE: json.dumps(_llama3_to_hf(config.rope_scaling))}
+    return {_OWN_ROPE: json.dumps(scaling_to_hf(config.rope_scaling))}
 
 
 def rope_keys(config: ModelConfig) -> dict[str, Value]:
@@ -76,7 +77,7 @@ def _yarn_keys(config: ModelConfig, yarn: YarnConfig) -> dict[str, Value]:
         "rope.scaling.factor": yarn.factor,
         "rope.scaling.original_context_length": yarn.original_max_position_embeddings,
     }
-    size, made = _rotation_size(yarn), _mscale(yarn.factor, 1.0)
+    size, made = rotation_size(yarn), mscale(yarn.factor, 1.0)
     if config.mla:
         if not math.isclose(size, 1.0, rel_tol=1e-6):
             raise ConfigError(
@@ -113,7 +114,7 @@ def rope_values(read: Keys, keys: Mapping[str, Any], divisors: Tensor | None) ->
         "beta_fast": _RAMP[0],
         "beta_slow": _RAMP[1],
     }
-    size = round(read.number("rope.scaling.attn_factor", 1.0) * _mscale(factor, 1.0), 6)
+    size = round(read.number("rope.scaling.attn_factor", 1.0) * mscale(factor, 1.0), 6)
     weight = read.number("rope.scaling.yarn_log_multiplier", 0.0)
     if read.architecture != "deepseek2":
         is_usual = read.get("rope.scaling.attn_factor") is None
@@ -141,29 +142,9 @@ def _llama3_values(read: Keys, keys: Mapping[str, Any], divisors: Tensor) -> dic
             for each in (None, scaling)
         )
         if torch.allclose(plain / scaled, divisors, rtol=1e-4):
-            return _llama3_to_hf(scaling)
+            return scaling_to_hf(scaling)
     except (TypeError, ValueError, KeyError, ArithmeticError, RecursionError):
         pass  # the sentence below says all that a user can use
     raise CheckpointError(
         f"its {ROPE_DIVISORS} follows no frequency rescaling of a published Llama 3; convert the original."
     )
-
-
-def _llama3_to_hf(scaling: Llama3RopeConfig) -> dict[str, Any]:
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_max_position_embeddings,
-    }
-
-
-def _rotation_size(yarn: YarnConfig) -> float:
-    if yarn.attention_factor is not None:
-        return yarn.attention_factor
-    return _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim)
-
-
-def _mscale(factor: float, weight: float) -> float:
-    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0

@@ -53,7 +53,7 @@ def rope_from_hf(values: Mapping[str, Any], *, is_latent: bool) -> Rope:
 def rope_to_hf(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Keys of config.json, and keys for its `tenth` section."""
     scaling = config.rope_scaling
-    described = _described(scaling)
+    described = None if scaling is None else scaling_to_hf(scaling)
     keys: dict[str, Any] = {"rope_theta": config.rope_theta, "rope_scaling": described}
     is_dormant = (
         isinstance(scaling, YarnConfig)
@@ -62,9 +62,8 @@ def rope_to_hf(config: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     return ({**keys, "rope_scaling": None}, {_DORMANT: described}) if is_dormant else (keys, {})
 
 
-def _described(scaling: RopeScaling | None) -> dict[str, Any] | None:
-    if scaling is None:
-        return None
+def scaling_to_hf(scaling: RopeScaling) -> dict[str, Any]:
+    """The `rope_scaling` of config.json."""
     if isinstance(scaling, LinearRopeConfig):
         return {"rope_type": "linear", "factor": scaling.factor}
     if isinstance(scaling, Llama3RopeConfig):

@@ -78,7 +78,7 @@ def rope_tables(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every position, each (P, D/2) float32. Give `active_scaling(...)` as `scaling`."""
     frequencies = rope_frequencies(dim, theta=theta, scaling=scaling).to(device, torch.float64)  # (D/2,)
-    size = _rotation_size(scaling) if isinstance(scaling, YarnConfig) else 1.0
+    size = rotation_size(scaling) if isinstance(scaling, YarnConfig) else 1.0
     cos = torch.empty(max_positions, len(frequencies), device=device)
     sin = torch.empty_like(cos)
     # The product is taken in float64: in float32 position 100,000 would be off by thousandths of a radian.
@@ -90,12 +90,12 @@ def rope_tables(
     return cos, sin
 
 
-def _rotation_size(yarn: YarnConfig) -> float:
+def rotation_size(yarn: YarnConfig) -> float:
     """What YaRN multiplies cosine and sine by; 1 for DeepSeek: its two mscales cancel, and its correction
     sits in `softmax_scale`."""
     if yarn.attention_factor is not None:
         return yarn.attention_factor
-    return _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim)
+    return mscale(yarn.factor, yarn.mscale) / mscale(yarn.factor, yarn.mscale_all_dim)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -131,13 +131,12 @@ def softmax_scale(qk_head_dim: int, scaling: RopeScaling | None, max_position_em
     active = active_scaling(scaling, max_position_embeddings=max_position_embeddings)
     # The weights were trained with this square; without it short prompts look fine, long answers fall apart.
     return (
-        plain * _mscale(active.factor, active.mscale_all_dim) ** 2
-        if isinstance(active, YarnConfig)
-        else plain
+        plain * mscale(active.factor, active.mscale_all_dim) ** 2 if isinstance(active, YarnConfig) else plain
     )
 
 
-def _mscale(factor: float, weight: float) -> float:
+def mscale(factor: float, weight: float) -> float:
+    """YaRN's 0.1 weight ln(factor) + 1, by which longer contexts are attended to more sharply."""
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
