@@ -1,6 +1,7 @@
 """Chat templates of somebody who means harm: a text or a sentence, soon, and the next one is rendered."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ ASKED = {
     "add_generation_prompt": True,
 }
 SOUND = sorted((Path(__file__).parents[1] / "tokenizer" / "templates").glob("*.jinja"))
+
+OFFERED = re.compile(r"<class '[\w.]+\.(_Namespace|Cycler|Joiner)'>")  # what Jinja's own helpers look like
 
 # Each tries to show a class, a module's names, a frame or a file.
 INTERNALS = [
@@ -184,7 +187,7 @@ def hold_out(numbers: range, worker: Worker) -> int:
         (kind,) = reply if isinstance(reply, dict) else reply[0]
         assert kind in ("text", "error", "refused")
         if kind == "text":
-            assert "<class" not in reply[0]["text"], number
+            assert "<class" not in OFFERED.sub("", reply[0]["text"]), number
     assert worker.call("ok", {}, [ASKED]) == [{"text": "ok"}]
     return deaths
 
