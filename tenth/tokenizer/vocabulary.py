@@ -6,7 +6,7 @@ Out: `Vocabulary`; the pieces of a spec that several readers need; `build_librar
 somebody else wrote before it is run.
 What is contained: a spec runs no code. Its regular expressions are Oniguruma's, which gives up a match after
 ten million steps, so the worst one ends with a DataError, slowly; rules that would multiply a text without
-bound are refused here; padding and truncation, which would change ids, are dropped.
+bound are refused here; padding, truncation and dropout, which would change ids, are left out.
 Not here: bytes of files (pretrained.py, tiktoken.py, sentencepiece.py, llama2c.py).
 """
 
@@ -39,6 +39,9 @@ class Vocabulary:
 def build_library(spec: Mapping[str, Any], *, source: object) -> tokenizers.Tokenizer:
     """The library's tokenizer for a spec from a file; a CheckpointError that names `source` otherwise."""
     wanted = {"added_tokens": [], **spec, "truncation": None, "padding": None}
+    model = wanted.get("model")
+    if isinstance(model, Mapping) and "dropout" in model:  # it would split the same text anew each time
+        wanted["model"] = {**model, "dropout": None}
     try:
         _require_whole_maps(wanted.get("normalizer"))
         is_bounded = _growth(wanted.get("normalizer")) * _growth(wanted.get("decoder")) <= _MAX_GROWTH

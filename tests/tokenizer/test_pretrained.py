@@ -50,6 +50,18 @@ def test_the_tokenizers_end_comes_first_and_the_generation_config_adds_to_it(tmp
     assert loaded.eos_id == IM_END
 
 
+def test_a_text_is_split_the_same_way_every_time_whatever_the_file_says_of_dropout(tmp_path):
+    merges = [["a", "b"], ["ab", "c"]]
+    tokens = [*BYTES, "ab", "abc"]
+    spec = byte_level_spec({token: n for n, token in enumerate(tokens)}, merges, patterns=[r"\S+"], added=[])
+    spec["added_tokens"] = [added_token(len(tokens), "<|endoftext|>", is_special=True)]
+    spec["model"] = {**spec["model"], "dropout": 0.9}
+    ends = {"eos_token": "<|endoftext|>"}
+    loaded = Tokenizer.load(directory(tmp_path, spec=spec, tokenizer_config=ends))
+    assert loaded.encode("abc" * 50) == loaded.encode("abc" * 50)
+    assert loaded.encode("abc") == [tokens.index("abc")]
+
+
 def test_tokens_may_be_objects_and_may_stand_in_the_old_file(tmp_path):
     map_only = directory(
         tmp_path,
