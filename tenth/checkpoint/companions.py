@@ -7,6 +7,7 @@ Not here: the weights (opened.py), what a template does (tokenizer/chat.py).
 """
 
 from pathlib import Path
+from typing import Any
 
 from tenth.base.errors import CheckpointError
 from tenth.base.files import open_ordinary
@@ -17,6 +18,7 @@ from tenth.tokenizer.jinja_files import read_template, template_from
 from tenth.tokenizer.pretrained import find_vocabulary
 from tenth.tokenizer.tokenizer import Tokenizer
 
+GENERATION = "generation_config.json"
 _GGUF = b"GGUF"
 _MAX_NEIGHBOURS = 100  # a folder of downloads is not searched without end
 
@@ -41,7 +43,7 @@ def has_tokenizer(path: Path) -> bool:
     return is_gguf(place) or bool(_beside(place))
 
 
-def load_template(path: Path, tokenizer: Tokenizer) -> ChatTemplate:
+def load_template(path: Path) -> ChatTemplate:
     """The chat template of the checkpoint at `path`; PLAIN where it has none."""
     place = readable(path)
     if place.is_dir():
@@ -51,8 +53,19 @@ def load_template(path: Path, tokenizer: Tokenizer) -> ChatTemplate:
 
         text = gguf_chat_template(place)
         if text is not None:
-            return template_from(text, specials=_specials(tokenizer))
+            return template_from(text)
     return Template.PLAIN
+
+
+def generation_ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The ids of a generation_config.json: what begins, ends and pads a text."""
+    ends = tokenizer.eos_ids
+    ids: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": list(ends) if len(ends) > 1 else tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
+    return {key: each for key, each in ids.items() if each is not None}
 
 
 def require_vocabulary(tokenizer: Tokenizer, config: ModelConfig, *, source: object) -> None:
@@ -92,10 +105,3 @@ def _beside(path: Path) -> list[Path]:
     """What may be a llama2.c vocabulary: `tokenizer.bin`, then `tok*.bin`."""
     found = dict.fromkeys([path.parent / "tokenizer.bin", *sorted(path.parent.glob("tok*.bin"))])
     return [file for file in found if file.is_file() and file != path][:_MAX_NEIGHBOURS]
-
-
-def _specials(tokenizer: Tokenizer) -> dict[str, str]:
-    """What templates call the ends, as the vocabulary spells them."""
-    spelled = {token_id: token for token, token_id in tokenizer.special_tokens.items()}
-    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
-    return {name: spelled[token_id] for name, token_id in ends.items() if token_id in spelled}

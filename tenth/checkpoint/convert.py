@@ -25,11 +25,18 @@ from torch import Tensor
 from tenth.base.errors import CheckpointError, ConfigError
 from tenth.base.files import write_json
 from tenth.checkpoint.block_fp8 import SCALE, in_fp8
-from tenth.checkpoint.companions import has_tokenizer, load_template, load_tokenizer, require_vocabulary
+from tenth.checkpoint.companions import (
+    GENERATION,
+    generation_ids,
+    has_tokenizer,
+    load_template,
+    load_tokenizer,
+    require_vocabulary,
+)
 from tenth.checkpoint.names import Piece, expected_hf, plan, require_fit
 from tenth.checkpoint.opened import CONFIG, Checkpoint, open_checkpoint
 from tenth.checkpoint.peft import merge_adapter_source
-from tenth.checkpoint.safetensors_dir import SafetensorsDir
+from tenth.checkpoint.safetensors_dir import SafetensorsDir, require_inside
 from tenth.checkpoint.sharded_writer import MAX_SHARD_BYTES, HfWriter
 from tenth.checkpoint.tensor_file import is_finite
 from tenth.checkpoint.tensor_source import TensorSource
@@ -43,12 +50,11 @@ Progress = Callable[[int, int], None]
 
 HF_TYPES: Mapping[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 GGUF_TYPES = ("f32", "bf16", "q8_0", "q4_0")
-_GENERATION = "generation_config.json"
 # Of the source's own blocks, of code that is not copied, and of the version that wrote the file.
 _UNSAID = ("quantization_config", "auto_map", "transformers_version")
 _COMPANIONS = (
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
-    *("*.tiktoken", "*.model", "chat_template*", _GENERATION),
+    *("*.tiktoken", "*.model", "chat_template*", GENERATION),
     *("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "README*"),
 )
 
@@ -57,7 +63,6 @@ _COMPANIONS = (
 class Converted:
     """What was written."""
 
-    path: Path
     num_bytes: int
     warnings: tuple[str, ...]
 
@@ -85,8 +90,8 @@ def convert(
     if target.suffix == ".gguf":
         from tenth.checkpoint.gguf_export import export_checkpoint
 
-        done = export_checkpoint(checkpoint, target, file_type=chosen, on_progress=on_progress)
-        return Converted(path=target, num_bytes=done.num_bytes, warnings=done.warnings)
+        warnings = export_checkpoint(checkpoint, target, file_type=chosen, on_progress=on_progress)
+        return Converted(num_bytes=target.stat().st_size, warnings=warnings)
     mtp = keep_mtp and checkpoint.has_mtp
     with whole_directory(target) as directory:
         writer = HfWriter(directory, max_shard_bytes=max_shard_bytes)
@@ -98,9 +103,7 @@ def convert(
         writer.finish()
         write_json(directory / CONFIG, _config_values(checkpoint, chosen, mtp=mtp))
         warnings = _bring_companions(checkpoint, directory)
-    return Converted(
-        path=target, num_bytes=sum(file.stat().st_size for file in target.iterdir()), warnings=warnings
-    )
+    return Converted(num_bytes=sum(file.stat().st_size for file in target.iterdir()), warnings=warnings)
 
 
 def _require_target(path: Path, target: Path, *, dtype: str | None) -> None:
@@ -219,23 +222,17 @@ def _bring_companions(checkpoint: Checkpoint, target: Path) -> tuple[str, ...]:
     require_vocabulary(tokenizer, checkpoint.config, source=checkpoint.path)
     if not (target / FILE_NAME).exists():
         tokenizer.save(target)
-        save_template(target, load_template(path, tokenizer))
-    if not (target / _GENERATION).exists():
-        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": list(tokenizer.eos_ids)}
-        write_json(target / _GENERATION, {key: each for key, each in ids.items() if each is not None})
+        save_template(target, load_template(path))
+    if not (target / GENERATION).exists():
+        write_json(target / GENERATION, generation_ids(tokenizer))
     return ()
 
 
 def _companions_in(directory: Path) -> list[Path]:
     """What is copied: files of the directory itself, or of the cache that its links lead into."""
-    home = directory.resolve()
-    allowed = (home, home.parents[min(1, len(home.parents) - 1)] / "blobs")
     found = {file for pattern in _COMPANIONS for file in directory.glob(pattern)}
     for file in sorted(found):
-        if file.resolve().parent not in allowed:
-            raise CheckpointError(
-                f"{file} is a link to {file.resolve()}, outside the directory; put the file itself there."
-            )
+        require_inside(file, directory)
         if file.is_file() and file.stat().st_size > MAX_FILE_BYTES:
             raise CheckpointError(
                 f"{file} is larger than {MAX_FILE_BYTES >> 20} MiB, and no file of a tokenizer, licence or "

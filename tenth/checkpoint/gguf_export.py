@@ -1,13 +1,12 @@
 """A checkpoint of any format as one GGUF file with its vocabulary and its chat template.
 
 Why: what tenth trains should run where people run models, and that is llama.cpp and what is built on it.
-In:  a checkpoint's path, a target, a type.  Out: the file, its size, and what its user has to know.
+In:  a checkpoint's path, a target, a type.  Out: the file, and what its user has to know.
 MTP layers are left out, as llama.cpp's own converter leaves them out.
 Not here: how the file is written (gguf_writer.py), the command (cli/export.py).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tenth.checkpoint.companions import load_template, load_tokenizer
@@ -20,30 +19,23 @@ from tenth.tokenizer.jinja_files import OWN_TEXTS
 from tenth.tokenizer.jinja_template import JinjaTemplate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What was written."""
-
-    path: Path
-    num_bytes: int
-    warnings: tuple[str, ...]
-
-
 def export_gguf(
     path: Path, target: Path, *, file_type: str, on_progress: Callable[[int, int], None]
-) -> Exported:
-    """Write `target`; `on_progress` hears how many of how many bytes of numbers are written."""
-    return export_checkpoint(open_checkpoint(path), target, file_type=file_type, on_progress=on_progress)
+) -> tuple[str, ...]:
+    """Write `target`; what its user has to know. `on_progress` hears how many of how many bytes of numbers
+    are written."""
+    checkpoint = open_checkpoint(path, is_checked=True)
+    return export_checkpoint(checkpoint, target, file_type=file_type, on_progress=on_progress)
 
 
 def export_checkpoint(
     checkpoint: Checkpoint, target: Path, *, file_type: str, on_progress: Callable[[int, int], None]
-) -> Exported:
+) -> tuple[str, ...]:
     """The same for a checkpoint that is open."""
     config, path = checkpoint.config, checkpoint.path
     tokenizer = load_tokenizer(path)
     keys = vocabulary_keys(tokenizer, vocab_size=config.vocab_size)
-    text = _text_of(load_template(path, tokenizer))
+    text = _text_of(load_template(path))
     write_gguf(
         target,
         config,
@@ -54,9 +46,7 @@ def export_checkpoint(
         on_progress=on_progress,
     )
     warning = own_cut_warning(tokenizer)
-    return Exported(
-        path=target, num_bytes=target.stat().st_size, warnings=() if warning is None else (warning,)
-    )
+    return () if warning is None else (warning,)
 
 
 def _text_of(template: ChatTemplate) -> str | None:

@@ -141,7 +141,7 @@ def _companions(path: Path, config: ModelConfig) -> tuple[str, str]:
     except TenthError as error:
         return f"cannot be used: {error}", "none"
     try:
-        template = load_template(path, tokenizer)
+        template = load_template(path)
     except TenthError as error:
         return _tokenizer_line(tokenizer), f"cannot be used: {error}"
     if isinstance(template, JinjaTemplate):

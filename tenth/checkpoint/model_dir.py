@@ -13,7 +13,6 @@ Not here: names (names.py), formats (opened.py), optimizer state (training_state
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from tenth.base.errors import CheckpointError, ConfigError
 from tenth.base.files import write_json
 from tenth.checkpoint.block_fp8 import in_fp8
+from tenth.checkpoint.companions import GENERATION, generation_ids
 from tenth.checkpoint.model_card import CARD, ModelCard
 from tenth.checkpoint.names import fill_model, to_hf_tensors
 from tenth.checkpoint.names import require_fit as require_hf_fit
@@ -43,8 +43,6 @@ from tenth.model.transformer import Transformer
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.jinja_files import save_template
 from tenth.tokenizer.tokenizer import Tokenizer
-
-GENERATION = "generation_config.json"
 
 
 def save_model(
@@ -78,12 +76,13 @@ def save_model(
             f"{directory}: a model of int8 or int4 codes is stored as it is; save the original."
         )
     config = model.config if keep_mtp else _without_mtp(model.config)
+    ids = generation_ids(tokenizer) if tokenizer else {}
     values = to_hf(
         config,
         dtype="bfloat16" if fp8 else str(_stored_as(tensors)).removeprefix("torch."),
         is_fp8=fp8,
-        bos_token_id=tokenizer.bos_id if tokenizer else None,
-        eos_token_id=_ends(tokenizer),
+        bos_token_id=ids.get("bos_token_id"),
+        eos_token_id=ids.get("eos_token_id"),
     )
     stored: Iterator[tuple[str, Tensor]] = to_hf_tensors(tensors, config, keep_mtp=keep_mtp)
     if quantisation:
@@ -185,24 +184,13 @@ def _stored_as(tensors: Mapping[str, Tensor]) -> torch.dtype:
     return tensors["embed.weight" if "embed.weight" in tensors else "norm.weight"].dtype
 
 
-def _ends(tokenizer: Tokenizer | None) -> int | list[int] | None:
-    if tokenizer is None:
-        return None
-    return tokenizer.eos_id if len(tokenizer.eos_ids) == 1 else list(tokenizer.eos_ids)
-
-
 def _write_companions(
     directory: Path, *, tokenizer: Tokenizer | None, template: ChatTemplate | None, card: ModelCard | None
 ) -> None:
     """Everything that is no weight."""
     if tokenizer is not None:
         tokenizer.save(directory)
-        ids: dict[str, Any] = {
-            "bos_token_id": tokenizer.bos_id,
-            "eos_token_id": _ends(tokenizer),
-            "pad_token_id": tokenizer.pad_id,
-        }
-        write_json(directory / GENERATION, {key: value for key, value in ids.items() if value is not None})
+        write_json(directory / GENERATION, generation_ids(tokenizer))
     if template is not None:
         save_template(directory, template)
     if card is not None:

@@ -182,7 +182,7 @@ def _read_index(path: Path) -> dict[str, set[str]]:
 def _open_shard(path: Path, directory: Path) -> _Shard:
     """Read and check the header."""
     try:
-        _require_inside(path, directory)
+        require_inside(path, directory)
         if not path.is_file():  # a pipe would be waited for
             raise CheckpointError(f"{path} is missing, or no file; finish the download, or restore it.")
         with path.open("rb") as file:
@@ -205,7 +205,7 @@ def _open_shard(path: Path, directory: Path) -> _Shard:
     return _Shard(path=path, places=places, checksums=_checksums(metadata, places))
 
 
-def _require_inside(path: Path, directory: Path) -> None:
+def require_inside(path: Path, directory: Path) -> None:
     """Links may lead to a file beside them or, as in Hugging Face's cache, to `../../blobs`; nowhere else."""
     home = directory.resolve()
     if path.resolve().parent not in (home, home.parents[min(1, len(home.parents) - 1)] / "blobs"):

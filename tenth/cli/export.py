@@ -34,12 +34,12 @@ def export(
     from tenth.checkpoint.gguf_export import export_gguf
 
     with typer.progressbar(length=100, label=file_type) as bar:
-        done = export_gguf(
+        warnings = export_gguf(
             path,
             target,
             file_type=file_type,
             on_progress=lambda written, total: bar.update(100 * written // total - bar.pos),
         )
-    typer.echo(f"{path} -> {done.path}: {show_bytes(done.num_bytes)}")
-    for warning in done.warnings:
+    typer.echo(f"{path} -> {target}: {show_bytes(target.stat().st_size)}")
+    for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -29,7 +29,7 @@ def load_requests(
     path = Path(model_dir)
     tokenizer = load_tokenizer(path)
     require_vocabulary(tokenizer, load_config(path), source=path)
-    template = load_template(path, tokenizer)
+    template = load_template(path)
     model = load_model(path, dtype=dtype)
     for name, directory in (adapters or {}).items():
         load_adapter(model, Path(directory), name=name, rope_interleaved=has_interleaved_rope(path))

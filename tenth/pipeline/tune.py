@@ -78,7 +78,7 @@ def open_base(path: Path) -> Base:
     """Read everything but the weights."""
     config, tokenizer = load_config(path), load_tokenizer(path)
     require_vocabulary(tokenizer, config, source=path)
-    return Base(path=path, config=config, tokenizer=tokenizer, template=load_template(path, tokenizer))
+    return Base(path=path, config=config, tokenizer=tokenizer, template=load_template(path))
 
 
 def lora_config(recipe: TuneRecipe, base: Base) -> LoraConfig | None:

@@ -50,9 +50,8 @@ def test_the_real_story_model_computes_its_golden_logits():
 
 @needs_stories
 def test_the_real_story_model_has_its_tokenizer_beside_it_and_no_template():
-    tokenizer = load_tokenizer(STORIES / "stories260K.bin")
-    assert tokenizer.vocab_size == 512
-    assert load_template(STORIES / "stories260K.bin", tokenizer) is Template.PLAIN
+    assert load_tokenizer(STORIES / "stories260K.bin").vocab_size == 512
+    assert load_template(STORIES / "stories260K.bin") is Template.PLAIN
 
 
 def test_tensors_lie_where_the_format_has_them(tmp_path):

@@ -213,7 +213,7 @@ def read_words(path: Path) -> None:
     """The tokenizer of a checkpoint, and its template, which is not run."""
     tokenizer = load_tokenizer(path)
     encode_and_decode(tokenizer)
-    load_template(path, tokenizer)
+    load_template(path)
 
 
 def read_config(path: Path) -> None:
