@@ -63,7 +63,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"override '{override}' is not key=value; write it like grpo.steps=20.")
+        raise ConfigError(f"override '{override}' is not key=value; write it like seed=2.")
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})

@@ -64,6 +64,8 @@ def app() -> None:
     except TenthError as error:
         typer.echo(str(error), err=True)
         sys.exit(1)
+    except KeyboardInterrupt:  # before the command itself began
+        sys.exit(130)
 
 
 if __name__ == "__main__":

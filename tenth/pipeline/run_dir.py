@@ -36,6 +36,8 @@ def changed_settings(run_dir: Path, settings: Mapping[str, Any], *, free: Collec
         before = read_json(saved)
         names = [key for key in settings if key not in free and before.get(key) != settings[key]]
         return names if has_results(run_dir) else []
+    if run_dir.exists() and not run_dir.is_dir():
+        raise RunError(f"{run_dir} is a file; name a directory for the run.")
     if run_dir.exists() and any(not path.name.startswith(_FIRST_FILES) for path in run_dir.iterdir()):
         raise RunError(f"{run_dir} exists and is not a run; choose another name for the run.")
     return []

@@ -21,6 +21,11 @@ from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Problem
 
 DEADLINE_SECONDS = 60.0  # per batch, not per completion
+_CALL = "tenth.tasks.user_reward:call"
+
+
+class _Unusable(Exception):  # noqa: N818  a complaint about the user's file
+    """Nothing that can be called as a reward."""
 
 
 def text_of(completion: "str | Sequence[Mapping[str, str]]") -> str:
@@ -45,14 +50,15 @@ class UserReward:
             raise ConfigError(f"reward '{spec}': the file {path} does not exist; check the path.")
         self.name = function
         self._spec = f"{Path(path).resolve()}:{function}"
-        self._worker = Worker(
-            "tenth.tasks.user_reward:call", deadline_seconds=deadline_seconds, is_trusted=True
-        )
+        self._worker = Worker(_CALL, deadline_seconds=deadline_seconds, is_trusted=True)
         try:
-            self._worker.call(self._spec, None)
+            complaint = self._call(None)
         except VerifierError as error:
             self._worker.close()
             raise ConfigError(f"reward '{spec}' cannot be used: {error}") from error
+        if complaint:
+            self._worker.close()
+            raise ConfigError(f"reward '{spec}' cannot be used: {complaint[0]}.")
 
     def score(
         self, problems: Sequence[Problem], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]
@@ -61,7 +67,13 @@ class UserReward:
         if not texts:
             return []
         arguments = reward_arguments(problems, texts, completion_ids)
-        return _floats(self._worker.call(self._spec, arguments), count=len(texts), name=self.name)
+        return _floats(self._call(arguments), count=len(texts))
+
+    def _call(self, arguments: dict[str, list[Any]] | None) -> list[Any]:
+        try:
+            return self._worker.call(self._spec, arguments)
+        except VerifierError as error:  # whose function it was is known; that it ran in `call` helps nobody
+            raise VerifierError(str(error).replace(_CALL, "it", 1)) from error
 
     def close(self) -> None:
         """End the worker."""
@@ -95,11 +107,15 @@ def reward_arguments(
     }
 
 
-def call(spec: str, arguments: dict[str, list[Any]] | None) -> list[Any] | None:
-    """Runs in the worker. Without arguments it only loads the function and looks at its signature."""
-    function = _load(spec)
+def call(spec: str, arguments: dict[str, list[Any]] | None) -> list[Any]:
+    """Runs in the worker. Without arguments it only loads the function; what is wrong with it comes back."""
     if arguments is None:
-        return None
+        try:
+            _load(spec)
+        except _Unusable as error:
+            return [str(error)]
+        return []
+    function = _load(spec)
     silent = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
     result = function(**arguments, **silent)
     if inspect.iscoroutine(result):
@@ -112,15 +128,15 @@ def _load(spec: str) -> Callable[..., Any]:
     path, _, name = spec.rpartition(":")
     module_spec = importlib.util.spec_from_file_location("user_reward_file", path)
     if module_spec is None or module_spec.loader is None:
-        raise ValueError(f"{path} is not a Python file")
+        raise _Unusable(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        raise ValueError(f"{path} has no function '{name}'")
+        raise _Unusable(f"{path} has no function '{name}'")
     kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
     if inspect.Parameter.VAR_KEYWORD not in kinds:
-        raise ValueError(
+        raise _Unusable(
             f"'{name}' is called with more keywords than it names: add **kwargs to its parameters"
         )
     return function
@@ -130,12 +146,10 @@ def _ignore(*_args: Any, **_kwargs: Any) -> None:
     """Stands for TRL's log_extra and log_metric."""
 
 
-def _floats(values: list[Any], *, count: int, name: str) -> list[float | None]:
+def _floats(values: list[Any], *, count: int) -> list[float | None]:
     if len(values) != count:
-        raise VerifierError(f"reward '{name}' returned {len(values)} values for {count} completions.")
+        raise VerifierError(f"it returned {len(values)} values for {count} completions.")
     for value in values:
         if value is not None and (not isinstance(value, int | float) or not math.isfinite(value)):
-            raise VerifierError(
-                f"reward '{name}' returned {value!r}; only finite numbers and None are rewards."
-            )
+            raise VerifierError(f"it returned {value!r}; only finite numbers and None are rewards.")
     return [None if value is None else float(value) for value in values]

@@ -93,7 +93,7 @@ def test_a_wrong_recipe_is_one_sentence_with_the_place(tmp_path, text, sentence)
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("steps", "override 'steps' is not key=value; write it like grpo.steps=20."),
+        ("steps", "override 'steps' is not key=value; write it like seed=2."),
         ("=3", "override '=3' is not key=value"),
         ("steps.more=3", "override 'steps.more=3': 'steps' is a value, not a section."),
         ("stepz=3", "unknown key 'stepz'; did you mean 'steps'?"),

@@ -11,7 +11,10 @@ from tenth.base.errors import RunError
 from tenth.cli import main
 from tenth.cli import run as run_module
 
-COMMANDS = ("run", "rl", "sft", "runs", "report", "chat", "inspect", "tasks", "init", "freeze")
+COMMANDS = (
+    *("run", "rl", "sft", "runs", "report", "chat", "inspect", "convert", "quantize", "export"),
+    *("tasks", "init", "freeze"),
+)
 SMOKE = Path(__file__).parents[2] / "recipes" / "tiny" / "smoke.toml"
 
 
@@ -49,6 +52,16 @@ def test_what_a_user_can_mend_is_one_sentence_and_exit_code_1(tmp_path):
     done = tenth("run", str(tmp_path / "no.toml"))
     expected = f"recipe {tmp_path / 'no.toml'} does not exist; `tenth init` writes one to start from.\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_ctrl_c_before_a_command_begins_is_exit_code_130(monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "commands", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main.app()
+    assert stopped.value.code == 130
 
 
 def test_an_unknown_key_is_one_sentence_with_the_nearest_name(tmp_path):

@@ -304,6 +304,8 @@ def test_other_settings_in_the_same_directory_are_named_and_nothing_is_lost(run,
     (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match="exists and is not a run"):
         run(out="thesis")
+    with pytest.raises(RunError, match="is a file; name a directory"):
+        run(out=other)
 
 
 def test_a_model_too_big_for_the_memory_is_refused_with_numbers_before_it_is_read(run, monkeypatch, tmp_path):
