@@ -25,7 +25,7 @@ from tenth.model.hf_config import model_type_of
 from tenth.model.rope import half_to_interleaved, interleaved_to_half
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-# Hugging Face's names without "model.layers.N." and ".weight", and those here without "blk.N."; in file order.
+# Hugging Face's names without "model.layers.N." and ".weight", a file's without "blk.N.", in its order.
 _NAMES: Mapping[str, str] = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -102,11 +102,10 @@ def entries(config: ModelConfig, *, is_interleaved: bool) -> Iterator[Entry]:
     names = (_Name.of(piece) for piece in pieces if not piece.expert)  # all are stacked with the first
     for _, layer in groupby(names, key=lambda name: name.prefix):
         for name in sorted(layer, key=lambda name: _ORDER[name.stem]):
-            yield from (
-                _latent(config, name)
-                if name.stem == "self_attn.kv_b_proj"
-                else [_entry(config, name, is_interleaved=is_interleaved)]
-            )
+            if name.stem == "self_attn.kv_b_proj":
+                yield from _latent(config, name)
+            else:
+                yield _entry(config, name, is_interleaved=is_interleaved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
