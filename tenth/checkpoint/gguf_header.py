@@ -55,7 +55,7 @@ def read_header(path: Path) -> GgufHeader:
     try:
         with path.open("rb") as file:
             if file.read(4) != _MAGIC:
-                raise CheckpointError(f"{path} is no GGUF file: it does not start with 'GGUF'.")
+                raise CheckpointError(f"{path} is no GGUF file: it does not begin so; check the path.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _Parser(path, data).header()
     except OSError as error:

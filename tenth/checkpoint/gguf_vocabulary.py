@@ -48,7 +48,8 @@ def vocabulary_keys(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, Any]:
     spec = tokenizer.spec()
     if spec["model"]["type"] != "BPE":
         raise ConfigError(
-            f"a {spec['model']['type']} vocabulary is not written to GGUF files here; BPE vocabularies are."
+            f"a {spec['model']['type']} vocabulary is not written to GGUF files here, BPE vocabularies are; "
+            "convert the model to a Hugging Face directory instead."
         )
     keys = _byte_level_keys(spec) if tokenizer.is_byte_level else _sentencepiece_keys(spec)
     tokens, types = _tokens(spec, vocab_size=vocab_size, is_byte_level=tokenizer.is_byte_level)

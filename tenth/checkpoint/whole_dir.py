@@ -32,8 +32,8 @@ def whole_directory(target: Path) -> Iterator[Path]:
     except OSError as error:
         _tidy(target)
         raise CheckpointError(
-            f"could not write {target}: {error.strerror or error}; what was there before is untouched. "
-            "Free some space or choose another directory, then continue."
+            f"could not write {target}: {error.strerror or error}; what was there before is untouched; "
+            "free some space or choose another directory, then continue."
         ) from error
     except BaseException:  # Ctrl-C too: leave nothing half-written behind
         _tidy(target)

@@ -67,7 +67,7 @@ def read_examples(
     if not kept and num_too_long:
         raise ConfigError(
             f"all {num_too_long} examples of {_named(paths)} are longer than {max_tokens} tokens; "
-            "raise max_tokens."
+            "shorten them, or raise that limit as far as the model's context goes."
         )
     if not kept:
         raise DataError(f"{_named(paths)} holds no example; name a file that does.")

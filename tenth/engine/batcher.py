@@ -8,6 +8,7 @@ Not here: what is computed (runner.py) and what becomes of it (engine.py).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -116,7 +117,7 @@ class Batcher:
 
     def _number(self, works: Sequence[Work]) -> Tensor | None:
         """The adapter of every token; draft modules have none."""
-        names: list[str | None] = [work.track.adapter for work in works]  # type: ignore[attr-defined]
+        names: list[str | None] = [cast(Sample, work.track).adapter for work in works]
         if not any(names):
             return None
         numbers = torch.tensor([-1 if name is None else self.adapters[name] for name in names])

@@ -63,7 +63,7 @@ class Llama3RopeConfig:
         if self.high_freq_factor <= self.low_freq_factor:
             raise ConfigError(
                 f"high_freq_factor = {self.high_freq_factor} must be above low_freq_factor = "
-                f"{self.low_freq_factor}."
+                f"{self.low_freq_factor}; Llama 3 has 4 and 1."
             )
 
 

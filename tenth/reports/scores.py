@@ -9,7 +9,7 @@ Not here: computing scores (rollout/evaluate.py), drawing them (figures.py).
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -210,11 +210,6 @@ def with_readable(scores: ModeScores, shares: Mapping[str | None, float]) -> Mod
         overall=fill(scores.overall, None),
         families={family: fill(score, family) for family, score in scores.families.items()},
     )
-
-
-def mean_of(values: Sequence[float]) -> float | None:
-    """The mean, or None of nothing."""
-    return sum(values) / len(values) if values else None
 
 
 def _parse_mode(value: Mapping[str, Any]) -> ModeScores:
