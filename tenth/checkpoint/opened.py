@@ -24,7 +24,7 @@ from tenth.checkpoint.whole_dir import readable
 from tenth.model.config import ModelConfig
 from tenth.model.hf_config import from_hf
 
-CONFIG = "config.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 OWN_METHOD = "tenth"  # the model_type, and the quant_method, that config.json names for our own codes
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -74,12 +74,33 @@ def open_checkpoint(path: Path, *, is_checked: bool = False) -> Checkpoint:
 def read_config(path: Path) -> dict[str, Any]:
     """The keys of a directory's config.json."""
     if not (readable(path) / CONFIG).is_file():
-        raise CheckpointError(f"{path} is no model directory (no {CONFIG} in it); name another one.")
+        raise no_model(path)
     values = read_object(readable(path) / CONFIG)
     own = values.get("tenth")
     if values.get("model_type") == OWN_METHOD and isinstance(own, dict):
         values["model_type"] = own.get("model_type")
     return values
+
+
+def adapter_base(path: Path) -> str | None:
+    """What the PEFT adapter at `path` says it belongs to; None where `path` is no such directory."""
+    if not (path / ADAPTER_CONFIG).is_file() or (path / CONFIG).exists():
+        return None
+    return str(read_object(path / ADAPTER_CONFIG).get("base_model_name_or_path") or "MODEL")[:200]
+
+
+def no_model(path: Path) -> CheckpointError:
+    """Why it is none, and what may have been meant."""
+    base = adapter_base(path)
+    if base is not None:
+        return CheckpointError(
+            f"{path} is a LoRA adapter and no whole model; merge the two first: "
+            f"tenth convert {base} MERGED --adapter {path}"
+        )
+    patterns = (f"{depth}/{name}" for depth in ("*", "*/*") for name in (CONFIG, ADAPTER_CONFIG))
+    inside = [str(found.parent) for pattern in patterns for found in sorted(path.glob(pattern))]
+    hint = f"name one in it: {', '.join(inside[:4])}." if inside else "name another one."
+    return CheckpointError(f"{path} is no model directory (no {CONFIG} in it); {hint}")
 
 
 def quantisation_values(values: Mapping[str, Any]) -> Any:

@@ -85,8 +85,9 @@ class Talk:
         temperature: float,
         top_p: float = TOP_P,
         max_new_tokens: int,
+        adapter: str | None = None,
     ) -> None:
-        self.llm, self.template = llm, template
+        self.llm, self.template, self.adapter = llm, template, adapter
         self.temperature, self.top_p, self.max_new_tokens = temperature, top_p, max_new_tokens
         self.turn = 0
         self.is_thinking = False  # whether the last prompt has begun a thought for the model
@@ -112,7 +113,7 @@ class Talk:
             stop_ids=() if bos_id is None else (bos_id,),  # whoever begins another document has ended this
         )
         self.is_thinking = self.llm.tokenizer.decode(prompt[-4:]).rstrip().endswith("<think>")
-        return self._remembering(prompt, self.llm.stream(prompt, params))
+        return self._remembering(prompt, self.llm.stream(prompt, params, adapter=self.adapter))
 
     def _remembering(
         self, prompt: list[int], pieces: "Generator[Piece, None, None]"
@@ -303,11 +304,15 @@ def _talk_to_checkpoint(path: Path, *, temperature: float | None) -> Talk:
     import torch
 
     from tenth.checkpoint.model_dir import load_config
+    from tenth.checkpoint.opened import adapter_base
     from tenth.llm.llm import LLM
     from tenth.model.counts import count
 
+    base, adapters = adapter_base(path), {}
+    if base is not None and Path(base).exists():  # else the sentence about `path` says what to do
+        path, adapters = Path(base), {"chat": path}
     is_small = count(load_config(path)).total_parameters <= _SMALL_PARAMETERS
-    llm = LLM(path, dtype=torch.float32 if is_small else torch.bfloat16)
+    llm = LLM(path, dtype=torch.float32 if is_small else torch.bfloat16, adapters=adapters)
     advised, top_p = advised_sampling(path)
     return Talk(
         llm,
@@ -315,6 +320,7 @@ def _talk_to_checkpoint(path: Path, *, temperature: float | None) -> Talk:
         temperature=advised if temperature is None else temperature,
         top_p=top_p,
         max_new_tokens=llm.context_tokens // 2,  # leaves as much for what was said before
+        adapter=next(iter(adapters), None),
     )
 
 

@@ -126,7 +126,9 @@ def _find(name_or_dir: str) -> tuple[ModelConfig, dict[str, Any]]:
             raise ConfigError(f"no model is at {directory}, and {error}") from error
     path = directory / "config.json"
     if not path.is_file():
-        raise ConfigError(f"{directory} has no config.json; name a model directory or a preset.")
+        from tenth.checkpoint.opened import no_model
+
+        raise no_model(directory)
     values = read_json(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no JSON object; restore the file that came with the checkpoint.")

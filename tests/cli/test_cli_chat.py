@@ -335,7 +335,7 @@ class ScriptedLLM:
         self.tokenizer, self.ids, self.prompts, self.seeds = tokenizer, tuple(ids), [], set()
         self.context_tokens = 100
 
-    def stream(self, prompt, params):
+    def stream(self, prompt, params, adapter=None):
         self.prompts.append(tuple(prompt))
         self.seeds.add(params.seed)
         self.stop_ids = params.stop_ids
@@ -394,8 +394,3 @@ def test_an_answer_that_was_stopped_stays_in_the_conversation_as_far_as_it_came(
     list(talk.ask("b"))
     begun = (*llm.prompts[0], llm.ids[0], tokenizer.eos_id)
     assert llm.prompts[1][: len(begun)] == begun
-
-
-def test_a_name_that_is_neither_model_nor_run_is_refused_as_both():
-    with pytest.raises(RunError, match="no model is at lost, and there is no run 'lost'"):
-        open_talk("lost", stage=None, temperature=None)

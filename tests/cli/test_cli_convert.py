@@ -200,6 +200,22 @@ def test_a_path_that_does_not_exist_is_no_model_and_no_preset(tmp_path):
     assert f"no model is at {tmp_path / 'b'}, and there is no preset" in refusal("inspect", tmp_path / "b")
 
 
+def test_a_directory_around_a_model_names_the_model_in_it(source, tmp_path):
+    for command in (("inspect", tmp_path), ("export", tmp_path), ("quantize", tmp_path)):
+        assert refusal(*command).endswith(f"(no config.json in it); name one in it: {source}.")
+
+
+def test_an_adapter_is_no_model_and_says_how_to_become_one(source, tmp_path):
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(source)})
+    )
+    for command in (("inspect",), ("export",), ("quantize",)):
+        assert refusal(*command, tmp_path / "lora").endswith(
+            f"merge the two first: tenth convert {source} MERGED --adapter {tmp_path / 'lora'}"
+        )
+
+
 def test_help_does_not_import_torch():
     code = "import sys; import tenth.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

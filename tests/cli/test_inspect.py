@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tenth.base.errors import ConfigError, DataError
+from tenth.base.errors import CheckpointError, ConfigError, DataError
 from tenth.cli.inspect import inspect, summarize
 from tenth.model.hf_config import to_hf
 from tenth.model.presets import preset
@@ -59,7 +59,7 @@ def test_a_misspelt_name_gets_the_nearest_one():
 
 
 def test_a_directory_without_config_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"has no config\.json"):
+    with pytest.raises(CheckpointError, match=r"no config\.json in it"):
         run(str(tmp_path))
 
 
