@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from test_deepseek_v3 import FULL
-from test_qwen2_llama import LLAMA, QWEN
+from test_every_family import LLAMA, QWEN
 from weights import load, randomise
 
 from tenth.checkpoint.peft import load_adapter, merge_adapter_source, save_adapter

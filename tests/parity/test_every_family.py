@@ -1,8 +1,11 @@
-"""Our network computes what transformers' Qwen2 and Llama models compute, given the same weights."""
+"""What every family has to pass, given the same weights: transformers' logits, answers, gradients, config."""
 
 import dataclasses
 
 import pytest
+import test_deepseek_v2
+import test_deepseek_v3
+import test_qwen3
 import torch
 from peers import (
     VOCABULARY,
@@ -18,7 +21,6 @@ from weights import assert_gradients_match
 from tenth.model.config import GqaConfig, ModelConfig, YarnConfig
 from tenth.model.hf_config import from_hf
 
-transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
 LLAMA = ModelConfig(
@@ -36,7 +38,7 @@ LLAMA = ModelConfig(
 QWEN = dataclasses.replace(
     LLAMA, name="qwen2", gqa=dataclasses.replace(LLAMA.gqa, qkv_bias=True), rope_theta=1e6
 )
-CASES = {
+PLAIN = {
     "llama": LLAMA,
     "llama, tied, odd widths": dataclasses.replace(
         LLAMA, hidden_size=52, gqa=GqaConfig(num_key_value_heads=1, head_dim=18), tie_word_embeddings=True
@@ -52,9 +54,20 @@ CASES = {
         QWEN, rope_scaling=YarnConfig(factor=8.0, original_max_position_embeddings=32, mscale_all_dim=0.0)
     ),
 }
-
-
-every_config = pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
+FAMILIES = {
+    "deepseek v2": test_deepseek_v2.CASES,
+    "deepseek v3": test_deepseek_v3.CASES,
+    "llama and qwen2": PLAIN,
+    "qwen3": test_qwen3.CASES,
+}
+every_config = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=f"{family}: {name}")
+        for family, cases in FAMILIES.items()
+        for name, config in cases.items()
+    ],
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -85,5 +98,4 @@ def test_gradients_are_equal(config):
 
 @every_config
 def test_transformers_reads_our_config_and_we_read_what_it_writes(config):
-    theirs = build_peer(config).config.to_dict()
-    assert from_hf(theirs, name=config.name) == config
+    assert from_hf(build_peer(config).config.to_dict(), name=config.name) == config
