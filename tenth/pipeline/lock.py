@@ -15,9 +15,17 @@ from tenth.base.errors import RunError
 @contextmanager
 def only_writer(run_dir: Path) -> Iterator[None]:
     """Hold the run directory for as long as the block lasts; a RunError if somebody else holds it."""
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
     # Beside the directory, not in it: an empty or foreign directory must stay recognisable as such.
-    with (run_dir.parent / f".{run_dir.name}.lock").open("w") as file:
+    lock = run_dir.parent / f".{run_dir.name}.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise RunError(
+            f"could not write in {lock.parent}: {error.strerror or error}; choose another directory for the "
+            "run."
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -21,12 +21,17 @@ from tenth.base.seeds import stream_seed
 from tenth.base.units import show_seconds
 from tenth.checkpoint.companions import load_template, load_tokenizer, require_vocabulary
 from tenth.checkpoint.model_card import CARD, ModelCard
-from tenth.checkpoint.model_dir import has_interleaved_rope, load_config, load_model, save_model
+from tenth.checkpoint.model_dir import (
+    has_interleaved_rope,
+    load_config,
+    load_model,
+    load_quantisation,
+    save_model,
+)
 from tenth.checkpoint.peft import load_adapter, save_adapter
 from tenth.checkpoint.whole_dir import readable
 from tenth.model.config import ModelConfig
 from tenth.model.lora import DEFAULT, LoraConfig, attach_lora, default_targets, lora_places
-from tenth.model.quantize import quantisation_of
 from tenth.model.transformer import Transformer
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.run_dir import RECIPE, changed_settings, describe_run
@@ -82,8 +87,13 @@ def open_base(path: Path) -> Base:
 
 
 def lora_config(recipe: TuneRecipe, base: Base) -> LoraConfig | None:
-    """The adapter that is asked for; a ConfigError where the network has no such place for it."""
+    """The adapter that is asked for; a ConfigError where neither it nor the network itself can learn."""
     if recipe.lora_rank is None:
+        if readable(base.path).is_dir() and load_quantisation(base.path) is not None:
+            raise ConfigError(
+                f"{base.path} is quantised, and whole numbers cannot learn; give --lora 16 to train an "
+                "adapter beside it, or name the model that it was made from."
+            )
         return None
     config = LoraConfig(
         rank=recipe.lora_rank,
@@ -98,11 +108,6 @@ def load_policy(base: Base, recipe: TuneRecipe, *, dtype: torch.dtype) -> Transf
     """The model as it was given, ready to learn: whole, or with a new adapter that does nothing yet."""
     model, lora = load_model(base.path, dtype=dtype), lora_config(recipe, base)
     if lora is None:
-        if quantisation_of(model) is not None:
-            raise ConfigError(
-                f"{base.path} is quantised, and whole numbers cannot learn; give --lora 16 to train an "
-                "adapter beside it, or name the model that it was made from."
-            )
         return model
     generator = torch.Generator().manual_seed(stream_seed(recipe.seed, "lora"))
     return attach_lora(model, lora, generator=generator)

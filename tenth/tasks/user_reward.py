@@ -21,6 +21,7 @@ from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Problem
 
 DEADLINE_SECONDS = 60.0  # per batch, not per completion
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CALL = "tenth.tasks.user_reward:call"
 
 
@@ -117,6 +118,10 @@ def call(spec: str, arguments: dict[str, list[Any]] | None) -> list[Any]:
         return []
     function = _load(spec)
     silent = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
+    for name, parameter in inspect.signature(function).parameters.items():
+        is_wanted = parameter.default is parameter.empty and parameter.kind not in _REST
+        if is_wanted and name not in arguments and name not in silent:
+            raise TypeError(f"no column of the problems is called '{name}'; there are {', '.join(arguments)}")
     result = function(**arguments, **silent)
     if inspect.iscoroutine(result):
         result = asyncio.run(result)

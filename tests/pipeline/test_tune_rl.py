@@ -167,6 +167,7 @@ def test_a_quantised_model_learns_by_an_adapter_only(run, model, tmp_path):
     quantize_directory(model, tmp_path / "int8", bits=8)
     with pytest.raises(ConfigError, match="is quantised, and whole numbers cannot learn; give --lora 16"):
         run(model=str(tmp_path / "int8"))
+    assert not (tmp_path / "out").exists()
     run(model=str(tmp_path / "int8"), lora_rank=4)
     steps = rows(tmp_path / "out" / "02-rl" / "metrics.jsonl")
     assert any(row["grad_norm"] > 0 for row in steps)

@@ -170,7 +170,7 @@ def test_unknown_and_impossible_settings_are_refused(run):
 
 
 def test_a_quantised_model_needs_an_adapter(run, monkeypatch):
-    monkeypatch.setattr("tenth.pipeline.tune.quantisation_of", lambda _: "int8")
+    monkeypatch.setattr("tenth.pipeline.tune.load_quantisation", lambda _: "int8")
     with pytest.raises(ConfigError, match="is quantised, and whole numbers cannot learn; give --lora 16"):
         run()
 

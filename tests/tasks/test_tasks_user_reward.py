@@ -20,6 +20,9 @@ async def longer(completions, completion_ids, **kwargs):
 def roles(prompts, completions, **kwargs):
     return [float(p[-1]["role"] + c[0]["role"] == "userassistant") for p, c in zip(prompts, completions)]
 
+def choosy(completions, colour, hue=None, *, log_extra, **kwargs):
+    return [1.0] * len(completions)
+
 def crash(completions, **kwargs):
     raise RuntimeError("no network")
 
@@ -82,6 +85,7 @@ def test_text_of_reads_both_shapes():
     ("name", "message"),
     [
         ("crash", "^it raised RuntimeError: no network"),
+        ("choosy", "no column of the problems is called 'colour'; there are .*source, .*answer"),
         ("short", "returned 1 values for 2 completions"),
         ("odd", "returned 'good'; only finite numbers and None"),
         ("nan", "returned nan"),
