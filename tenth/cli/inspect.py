@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tenth.base.errors import ConfigError
-from tenth.base.files import read_json
 from tenth.base.units import show_bytes, show_count
+from tenth.checkpoint.json_file import read_object
 from tenth.model.config import ModelConfig
 from tenth.model.counts import BYTES_PER_WEIGHT, count, flops_per_token
 from tenth.model.hf_config import from_hf, to_hf
@@ -129,9 +129,7 @@ def _find(name_or_dir: str) -> tuple[ModelConfig, dict[str, Any]]:
         from tenth.checkpoint.opened import no_model
 
         raise no_model(directory)
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no JSON object; restore the file that came with the checkpoint.")
+    values = read_object(path)
     return from_hf(values, name=directory.resolve().name), values
 
 

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tenth.base.errors import CheckpointError, ConfigError, DataError
+from tenth.base.errors import CheckpointError, ConfigError
 from tenth.cli.inspect import inspect, summarize
 from tenth.model.hf_config import to_hf
 from tenth.model.presets import preset
@@ -63,10 +63,10 @@ def test_a_directory_without_config_is_refused(tmp_path):
         run(str(tmp_path))
 
 
-@pytest.mark.parametrize(("text", "error"), [("{", DataError), ("[]", ConfigError)])
-def test_a_broken_config_is_named(tmp_path, text, error):
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1, "a": 2}', " " * (1 + (16 << 20))])
+def test_a_broken_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(error, match=r"config\.json"):
+    with pytest.raises(CheckpointError, match=r"config\.json"):
         run(str(tmp_path))
 
 
