@@ -5,7 +5,7 @@ own model directory; from its tensors come transformers' names and layouts (`tra
 the directory llama.cpp's file (engine_files.py). Parity tests read transformers weights the other way, in
 code of their own, so each direction checks the other.
 In:  a preset's name, a directory.  Out: paths; state dicts with transformers' names.
-Not here: quantising (engine_quantised.py).
+Not here: quantising (engine_files.py).
 """
 
 from pathlib import Path

@@ -11,6 +11,7 @@ Not here: the formats themselves (tiktoken.py, sentencepiece.py, llama2c.py), ru
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,7 @@ def _read_directory(directory: Path, *, name: str = FILE_NAME) -> Vocabulary:
 def _with_ends_beside(path: Path, vocabulary: Vocabulary) -> Vocabulary:
     """The ends that a generation_config.json beside the file adds to its own."""
     _, more, _ = _numbered_ends(path.parent)
-    return Vocabulary(
-        spec=vocabulary.spec,
-        bos_id=vocabulary.bos_id,
-        eos_ids=tuple(dict.fromkeys((*vocabulary.eos_ids, *more))),
-        pad_id=vocabulary.pad_id,
-    )
+    return replace(vocabulary, eos_ids=tuple(dict.fromkeys((*vocabulary.eos_ids, *more))))
 
 
 def _numbered_ends(directory: Path) -> tuple[int | None, tuple[int, ...], int | None]:
