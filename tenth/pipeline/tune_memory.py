@@ -37,7 +37,7 @@ class Need:
         return self.weights + self.learning + self.sampling + self.activations + _PROCESS
 
 
-def learning_parameters(config: ModelConfig, *, rank: int | None, targets: tuple[str, ...]) -> int:
+def _num_learning(config: ModelConfig, *, rank: int | None, targets: tuple[str, ...]) -> int:
     """How many numbers learn: an adapter's, or all."""
     if rank is None:
         return count(config).total_parameters + count(config).mtp_parameters
@@ -50,19 +50,21 @@ def learning_parameters(config: ModelConfig, *, rank: int | None, targets: tuple
 def estimate(
     config: ModelConfig,
     *,
-    num_learning: int,
+    rank: int | None,
+    targets: tuple[str, ...],
     num_copies: int,
     cached_tokens: int,
     batch_tokens: int,
 ) -> Need:
-    """`num_copies` of the network besides the one that learns: the engine's, a reference's."""
+    """`rank` and `targets` of an adapter, None and () where all learns; `num_copies` of the network besides
+    the one that learns: the engine's, a reference's."""
     counts, bytes_per_weight = count(config), 2 if has_bf16() else 4
     weights = (counts.total_parameters + counts.mtp_parameters) * bytes_per_weight
     # master 4 where weights are narrower, gradient 4, two moments 8, and the file of a checkpoint 12
     per_learning = 24 + (4 if bytes_per_weight < 4 else 0)
     return Need(
         weights=weights,
-        learning=num_learning * per_learning,
+        learning=_num_learning(config, rank=rank, targets=targets) * per_learning,
         sampling=weights * num_copies
         + cached_tokens * counts.kv_bytes_per_token(bytes_per_element=bytes_per_weight),
         activations=batch_tokens * config.hidden_size * (config.num_hidden_layers + 2) * _BYTES_PER_ACTIVATION

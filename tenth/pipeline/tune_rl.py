@@ -48,7 +48,7 @@ from tenth.pipeline.tune import (
     take_over,
     write_card,
 )
-from tenth.pipeline.tune_memory import estimate, learning_parameters, require_memory
+from tenth.pipeline.tune_memory import estimate, require_memory
 from tenth.pipeline.tune_problems import (
     ProblemSplit,
     read_tasks,
@@ -184,7 +184,8 @@ def _require_memory(recipe: RlRecipe, base: Base) -> None:
     needs_copy = section.beta > 0 and not is_adapter
     need = estimate(
         base.config,
-        num_learning=learning_parameters(base.config, rank=recipe.lora_rank, targets=recipe.lora_targets),
+        rank=recipe.lora_rank,
+        targets=recipe.lora_targets,
         num_copies=1 + needs_copy,
         cached_tokens=section.prompts_per_step * section.num_generations * section.max_completion_length,
         batch_tokens=section.micro_batch_tokens,

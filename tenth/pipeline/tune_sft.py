@@ -40,7 +40,7 @@ from tenth.pipeline.tune import (
     write_card,
 )
 from tenth.pipeline.tune_draw import hold_out, shuffled_places
-from tenth.pipeline.tune_memory import estimate, learning_parameters, require_memory
+from tenth.pipeline.tune_memory import estimate, require_memory
 from tenth.pipeline.tune_recipe import SftRecipe
 from tenth.tokenizer.chat import TrainingExample
 from tenth.training.batches import Layout, TrainedSequence
@@ -153,7 +153,8 @@ def _introduction(out: Path, recipe: SftRecipe, split: ExampleSplit) -> str:
 def _require_memory(recipe: SftRecipe, base: Base) -> None:
     need = estimate(
         base.config,
-        num_learning=learning_parameters(base.config, rank=recipe.lora_rank, targets=recipe.lora_targets),
+        rank=recipe.lora_rank,
+        targets=recipe.lora_targets,
         num_copies=0,
         cached_tokens=0,
         batch_tokens=recipe.micro_batch_tokens,

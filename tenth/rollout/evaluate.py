@@ -108,7 +108,7 @@ def _rates(groups: Sequence[Sequence[Answer]]) -> list[float]:
     return [fmean(row.is_correct for row in group) for group in groups]
 
 
-def _half_width(rates: Sequence[float]) -> float:
+def half_width(rates: Sequence[float]) -> float:
     """Of the 95 % interval of the mean over problems."""
     return _Z95 * pstdev(rates) / math.sqrt(len(rates))
 
@@ -118,7 +118,7 @@ def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     rates = _rates(groups)
     rows = [row for group in groups for row in group]
     samples = min(len(group) for group in groups)
-    mean, half = fmean(rates), _half_width(rates)
+    mean, half = fmean(rates), half_width(rates)
     ks = [k for k in (1, 4, 16) if k <= samples]
     return {
         "accuracy": mean,
@@ -150,7 +150,7 @@ def scores_by_family(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     overall = score(groups)
     means = [row["accuracy"] for row in by_family.values()]
     # The interval of a mean of independent families: variances add.
-    halves = [_half_width(_rates(members)) for members in families.values()]
+    halves = [half_width(_rates(members)) for members in families.values()]
     half = math.sqrt(sum(each**2 for each in halves)) / len(halves)
     overall |= {
         "accuracy": fmean(means),

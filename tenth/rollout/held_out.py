@@ -6,15 +6,13 @@ In:  scored rollouts, whole groups.  Out: `HeldOut`.
 Not here: accuracy of R1-Zero's modes (evaluate.py).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import fmean
 
 from tenth.base.records import Finish, Record, Rollout
 from tenth.rollout.collect import groups_of
-
-_Z95 = 1.959964  # two-sided 95 % of the normal distribution
+from tenth.rollout.evaluate import half_width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +37,7 @@ def measure_rewards(rollouts: Sequence[Rollout]) -> HeldOut:
     num_problems = len(groups_of(rollouts))
     return HeldOut(
         reward=fmean(by_problem),
-        half_width=_Z95 * pstdev(by_problem) / math.sqrt(len(by_problem)),
+        half_width=half_width(by_problem),
         rewards={
             name: fmean(rollout.rewards[name] for rollout in known if name in rollout.rewards)
             for name in names
