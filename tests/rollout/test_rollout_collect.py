@@ -106,7 +106,5 @@ def test_a_problem_that_came_as_a_conversation_is_asked_as_one():
 
 def test_a_role_that_nobody_knows_is_named():
     odd = dataclasses.replace(make_problem(2), metadata={"messages": [{"role": "tool", "content": "4"}]})
-    with pytest.raises(
-        DataError, match="a message of role 'tool'; the roles are system, user, assistant"
-    ):
+    with pytest.raises(DataError, match="a message of role 'tool'; the roles are system, user, assistant"):
         prompt_ids(odd, TOKENIZER, template=Template.ZERO_SHORT)

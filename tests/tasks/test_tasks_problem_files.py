@@ -67,9 +67,7 @@ def test_prompts_for_other_rewards_need_no_answer(write):
 
 def test_what_a_row_has_instead_of_a_prompt_or_an_answer_is_said(write):
     many = {f"column{i}": i for i in range(14)}
-    with pytest.raises(
-        DataError, match=r"no prompt; .* \(the columns are: column0, .*column11 and 2 more"
-    ):
+    with pytest.raises(DataError, match=r"no prompt; .* \(the columns are: column0, .*column11 and 2 more"):
         read_prompts(write(many))
     with pytest.raises(DataError, match=r"no answer; .* \(the columns are: prompt, reply\)"):
         read_problems(write({"prompt": "1+1?", "reply": "2"}))
