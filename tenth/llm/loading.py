@@ -27,8 +27,8 @@ def load_requests(
     """Everything slow or fallible happens here. `dtype` is that of the matrices; `adapters` are PEFT
     directories by the names that requests will call them."""
     path = Path(model_dir)
-    tokenizer = load_tokenizer(path)
-    require_vocabulary(tokenizer, load_config(path), source=path)
+    config, tokenizer = load_config(path), load_tokenizer(path)
+    require_vocabulary(tokenizer, config, source=path)
     template = load_template(path)
     model = load_model(path, dtype=dtype)
     for name, directory in (adapters or {}).items():

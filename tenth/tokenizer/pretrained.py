@@ -43,7 +43,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         if found is None:
             raise CheckpointError(
                 f"{path / FILE_NAME} does not exist, nor any other vocabulary beside it; "
-                "train a tokenizer or name its directory."
+                "put the tokenizer there that came with the model."
             )
         return read_vocabulary(found)
     if path.suffix == ".json":

@@ -115,6 +115,11 @@ def test_an_unknown_adapter_is_refused_before_anything_starts(llm, model_dir, tm
         LLM(model_dir, adapters={"poet": tmp_path / "nowhere"})
 
 
+def test_an_adapter_in_the_place_of_the_model_is_called_one(adapters):
+    with pytest.raises(CheckpointError, match="is a LoRA adapter and no whole model; merge the two first"):
+        LLM(adapters["poet"])
+
+
 def test_an_async_stream_refuses_an_unknown_adapter_at_once(model_dir, adapters):
     async def main():
         async with AsyncLLM(model_dir, settings=SETTINGS, adapters=adapters) as shared:
