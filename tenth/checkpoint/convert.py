@@ -34,7 +34,7 @@ from tenth.checkpoint.companions import (
     require_vocabulary,
 )
 from tenth.checkpoint.names import Piece, expected_hf, plan, require_fit
-from tenth.checkpoint.opened import CONFIG, Checkpoint, open_checkpoint
+from tenth.checkpoint.opened import CONFIG, Checkpoint, adapter_base, open_checkpoint
 from tenth.checkpoint.peft import merge_adapter_source
 from tenth.checkpoint.safetensors_dir import SafetensorsDir, require_inside
 from tenth.checkpoint.sharded_writer import MAX_SHARD_BYTES, HfWriter
@@ -82,16 +82,18 @@ def convert(
     _require_target(path, target, dtype=dtype)
     checkpoint = open_checkpoint(path, is_checked=True)
     require_fit(checkpoint.source.infos(), checkpoint.config, mtp=checkpoint.has_mtp, origin=path)
+    said: tuple[str, ...] = ()
     if adapter is not None:
         merged = merge_adapter_source(checkpoint.source, adapter)
         checkpoint = dataclasses.replace(checkpoint, source=merged)
+        said += _other_base(path, adapter)
     is_wide = all(info.dtype == torch.float32 for info in checkpoint.stored.values())
     chosen = dtype or ("f32" if is_wide else "bf16")
     if target.suffix == ".gguf":
         from tenth.checkpoint.gguf_export import export_checkpoint
 
         warnings = export_checkpoint(checkpoint, target, file_type=chosen, on_progress=on_progress)
-        return Converted(num_bytes=target.stat().st_size, warnings=warnings)
+        return Converted(num_bytes=target.stat().st_size, warnings=said + warnings)
     mtp = keep_mtp and checkpoint.has_mtp
     with whole_directory(target) as directory:
         writer = HfWriter(directory, max_shard_bytes=max_shard_bytes)
@@ -103,7 +105,16 @@ def convert(
         writer.finish()
         write_json(directory / CONFIG, _config_values(checkpoint, chosen, mtp=mtp))
         warnings = _bring_companions(checkpoint, directory)
-    return Converted(num_bytes=sum(file.stat().st_size for file in target.iterdir()), warnings=warnings)
+    num_bytes = sum(file.stat().st_size for file in target.iterdir())
+    return Converted(num_bytes=num_bytes, warnings=said + warnings)
+
+
+def _other_base(path: Path, adapter: Path) -> tuple[str, ...]:
+    """A warning where the adapter names another base; that its shapes fit does not make it belong."""
+    base = adapter_base(adapter)
+    if base is None or Path(base).name == readable(path).resolve().name:
+        return ()
+    return (f"{adapter} says that it was trained on {base}; it was merged into {path}, whose shapes fit.",)
 
 
 def _require_target(path: Path, target: Path, *, dtype: str | None) -> None:

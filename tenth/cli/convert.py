@@ -14,6 +14,7 @@ import typer
 
 from tenth.base.errors import ConfigError
 from tenth.base.units import parse_count, show_bytes
+from tenth.cli.progress import progress
 
 _LEAST_SHARD_BYTES = 1_000_000
 
@@ -51,7 +52,7 @@ def convert(
     from tenth.checkpoint.convert import convert as convert_checkpoint
 
     whole = target.parent.resolve() / target.name if target.name else target.resolve()
-    with typer.progressbar(length=1000, label="converting", show_percent=True) as bar:
+    with progress("converting") as tell:
         done = convert_checkpoint(
             source,
             whole,
@@ -59,7 +60,7 @@ def convert(
             keep_mtp=mtp is Mtp.KEEP,
             max_shard_bytes=shard_bytes,
             adapter=adapter,
-            on_progress=lambda written, total: bar.update(1000 * written // total - bar.pos),
+            on_progress=tell,
         )
     typer.echo(f"{source} -> {target}: {show_bytes(done.num_bytes)}")
     for warning in done.warnings:

@@ -13,6 +13,7 @@ import typer
 
 from tenth.base.errors import ConfigError
 from tenth.base.units import show_bytes
+from tenth.cli.progress import progress
 
 
 def export(
@@ -29,17 +30,14 @@ def export(
     whole = path.resolve()  # `.` has no name
     name = whole.name if whole.is_dir() else whole.stem
     target = out or whole.parent / f"{name}-{file_type}.gguf"
-    if target.resolve() == whole:
-        raise ConfigError(f"--out {target} is the file that is read; name another one.")
+    if target.suffix != ".gguf":
+        raise ConfigError(f"--out {target} would be a GGUF file under another name; end it in .gguf.")
+    if target.exists():
+        raise ConfigError(f"{target} exists; name another file with --out, or remove it first.")
     from tenth.checkpoint.gguf_export import export_gguf
 
-    with typer.progressbar(length=100, label=file_type) as bar:
-        warnings = export_gguf(
-            path,
-            target,
-            file_type=file_type,
-            on_progress=lambda written, total: bar.update(100 * written // total - bar.pos),
-        )
+    with progress(file_type) as tell:
+        warnings = export_gguf(path, target, file_type=file_type, on_progress=tell)
     typer.echo(f"{path} -> {target}: {show_bytes(target.stat().st_size)}")
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)

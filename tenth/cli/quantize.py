@@ -13,6 +13,7 @@ import typer
 
 from tenth.base.errors import ConfigError, DataError
 from tenth.base.units import show_bytes
+from tenth.cli.progress import progress
 
 if TYPE_CHECKING:  # torch: not for `--help`
     from tenth.model.divergence import Divergence
@@ -43,14 +44,14 @@ def quantize(
 
     require_quantizable(directory, target)
     ids = None if text is None else _token_ids(text, directory)
-    with typer.progressbar(length=100, label=f"{bits} bits") as bar:
+    with progress(f"{bits} bits") as tell:
         done = quantize_directory(
             directory,
             target,
             bits=bits,
             head_bits=head_bits,
             ids=ids,
-            on_progress=lambda weights, total: bar.update(100 * weights // total - bar.pos),
+            on_progress=tell,
         )
     share = done.bytes_after / done.bytes_before
     typer.echo(

@@ -189,11 +189,14 @@ def test_an_adapter_is_merged_on_the_way(tmp_path):
         for parameter in lora_parameters(model).values():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
     save_adapter(tmp_path / "lora", model, base_model="a")
-    convert(tmp_path / "a", tmp_path / "b", adapter=tmp_path / "lora")
+    assert not convert(tmp_path / "a", tmp_path / "b", adapter=tmp_path / "lora").warnings
     merge_lora(model)
     merged = model.state_dict()
     for name, tensor in state(tmp_path / "b").items():
         torch.testing.assert_close(tensor, merged[name], atol=1e-6, rtol=1e-5)
+    (tmp_path / "b").rename(tmp_path / "other")
+    (warning,) = convert(tmp_path / "other", tmp_path / "c", adapter=tmp_path / "lora").warnings
+    assert "says that it was trained on a" in warning
 
 
 # what lies beside the weights

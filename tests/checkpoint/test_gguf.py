@@ -352,12 +352,20 @@ def test_a_file_that_is_exported_again_is_the_same_file(name, file_type, tmp_pat
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(["--type", "q5_k"], "f32, bf16, q8_0, q4_0"), (["--format", "onnx"], "it is gguf")],
+    [
+        (["--type", "q5_k"], "f32, bf16, q8_0, q4_0"),
+        (["--format", "onnx"], "it is gguf"),
+        (["--out", "model.bin"], "end it in .gguf"),
+        (["--out", "made.gguf"], "made.gguf exists"),
+    ],
 )
-def test_export_says_which_types_and_formats_there_are(options, reason, tmp_path):
+def test_export_says_what_it_does_not_write(options, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("made.gguf").write_bytes(b"mine")
     tokenizer = train_bpe(["one"], vocab_size=270)
     config = dataclasses.replace(CONFIGS["qwen2"], vocab_size=300)
     save_model(tmp_path / "model", build_model(config), tokenizer=tokenizer, template=Template.PLAIN)
     done = CliRunner().invoke(commands, ["export", str(tmp_path / "model"), *options])
     assert isinstance(done.exception, ConfigError)
     assert reason in str(done.exception)
+    assert Path("made.gguf").read_bytes() == b"mine"
