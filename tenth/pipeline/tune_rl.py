@@ -63,7 +63,7 @@ from tenth.rollout.held_out import HeldOut, measure_rewards
 from tenth.tasks.check_math import final_answer
 from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import RewardSet
-from tenth.tasks.user_reward import UserReward
+from tenth.tasks.user_reward import UserReward, column_names
 from tenth.training.reference import ReferenceView
 
 _LR, _LR_ADAPTER = 1e-6, 2e-5  # peak rates where none is given
@@ -95,7 +95,7 @@ def run_rl(
     recipe = build_recipe(RlRecipe, given, source="tenth rl")
     base = open_base(Path(recipe.model))
     recipe, split, note = _prepare(recipe, base)
-    with only_writer(out), _rewards(recipe) as rewards:
+    with only_writer(out), _rewards(recipe, split) as rewards:
         _require_memory(recipe, base)
         hashes = {"model": base.fingerprint(), "tasks": file_hash(Path(recipe.tasks))}
         files = {spec: Path(spec.rpartition(":")[0]) for spec in recipe.rewards}
@@ -164,14 +164,15 @@ def _weights(recipe: RlRecipe) -> dict[str, float]:
 
 
 @contextmanager
-def _rewards(recipe: RlRecipe) -> Iterator[RewardSet]:
-    """The rewards, their processes ended afterwards."""
+def _rewards(recipe: RlRecipe, split: ProblemSplit) -> Iterator[RewardSet]:
+    """The rewards, their processes ended afterwards; one that wants an absent column is refused."""
     names = reward_names(recipe.rewards)
+    columns, seconds = column_names((*split.training, *split.held_out)), recipe.reward_timeout_seconds
     with ExitStack() as stack:
         judge = stack.enter_context(Judge())
         functions = {
             names[spec]: stack.enter_context(
-                closing(UserReward(spec, deadline_seconds=recipe.reward_timeout_seconds))
+                closing(UserReward(spec, deadline_seconds=seconds, columns=columns))
             )
             for spec in recipe.rewards
         }

@@ -1,11 +1,13 @@
 """Problems from a file: JSON lines or Parquet, with `prompt` and `answer` or their usual other names.
 
 Why: everyone has such files, and every framework names the columns differently.
-In:  a path. Out: `Problem` records; columns we do not know travel in `metadata` to the user's reward.
+In:  a path. Out: `Problem` records; every column travels in `metadata`, as it is written, to the user's
+reward.
 Not here: judging (check_math.py).
 
 Answers that are whole solutions are cut down to their end: `#### 72` (GSM8K) and \\boxed{72} (MATH); the
-solution then stays in metadata["solution"]. verl's nested reward_model.ground_truth is read too.
+solution then stays in metadata["solution"], unless the row has such a column. verl's nested
+reward_model.ground_truth is read too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +22,6 @@ from tenth.tasks.task import problem as make_problem
 
 PROMPT_NAMES = ("prompt", "question", "problem")
 ANSWER_NAMES = ("answer", "solution", "ground_truth", "label")  # the first that is there wins
-OWN_NAMES = ("task", "level", "language", "messages")  # the last is ours: a prompt that came as messages
 
 
 def read_problems(path: Path) -> list[Problem]:
@@ -76,15 +77,13 @@ def _problem(row: Any, *, where: str, task: str, needs_answer: bool) -> Problem:
     answer = _short_answer(written)
     if answer_name and not answer:
         raise DataError(f"{where}: the answer in '{answer_name}' is empty; fill it in or remove the line.")
-    used = {prompt_name, answer_name, *OWN_NAMES}
-    metadata = {name: value for name, value in row.items() if name not in used}
+    # "messages" is ours: a prompt that came as messages
+    metadata = {name: value for name, value in row.items() if name != "messages"}
     if answer != written.strip():
-        metadata["solution"] = written
+        metadata.setdefault("solution", written)
     if messages:
         metadata["messages"] = messages
-    level = row.get("level")
-    if level is not None and not isinstance(level, int):
-        metadata["level"] = level  # MATH writes "Level 5"
+    level = row.get("level")  # MATH writes "Level 5"
     return make_problem(
         str(row.get("task") or task),
         prompt,

@@ -2,7 +2,8 @@
 
 Why: people have such functions already. TRL calls them with keywords `prompts`, `completions`,
 `completion_ids`, one list per dataset column, `trainer_state`, `log_extra` and `log_metric`, and takes back
-one float or None per completion; `async def` is allowed. The same function works here unchanged.
+one float or None per completion; `async def` is allowed. The same function works here unchanged: a column
+has the name and the value that it has in the file.
 In:  the spec; then problems and sampled texts. Out: one float or None (no opinion) each.
 Not here: weights (rewards.py), the process that may be killed (base/deadline.py).
 """
@@ -12,7 +13,7 @@ import functools
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from tenth.base.records import Problem
 
 DEADLINE_SECONDS = 60.0  # per batch, not per completion
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_OWN = ("task", "level", "language", "problem_id")  # of a Problem, where the file has no such column
 _CALL = "tenth.tasks.user_reward:call"
+
+
+def _ignore(*_args: Any, **_kwargs: Any) -> None:
+    """Stands for TRL's log_extra and log_metric."""
+
+
+_SILENT = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
+_GIVEN = (*_SILENT, "prompts", "completions", "completion_ids")
 
 
 class _Unusable(Exception):  # noqa: N818  a complaint about the user's file
@@ -41,9 +51,15 @@ def text_of(completion: "str | Sequence[Mapping[str, str]]") -> str:
 
 
 class UserReward:
-    """A `BatchReward` that calls the user's function in a process of its own, with a deadline per batch."""
+    """A `BatchReward` that calls the user's function in a process of its own, with a deadline per batch.
 
-    def __init__(self, spec: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    `columns` are those of the whole file, where they are known: what the function wants beyond them is
+    refused at once, and where no row of a batch has one of them, its values are None.
+    """
+
+    def __init__(
+        self, spec: str, *, deadline_seconds: float = DEADLINE_SECONDS, columns: Collection[str] = ()
+    ) -> None:
         path, separator, function = spec.rpartition(":")
         if not separator or not function.isidentifier():
             raise ConfigError(f"reward '{spec}' is not file.py:function; write it like rewards.py:my_reward.")
@@ -51,15 +67,18 @@ class UserReward:
             raise ConfigError(f"reward '{spec}': the file {path} does not exist; check the path.")
         self.name = function
         self._spec = f"{Path(path).resolve()}:{function}"
+        self._columns, self._wanted = columns, frozenset[str]()
         self._worker = Worker(_CALL, deadline_seconds=deadline_seconds, is_trusted=True)
         try:
-            complaint = self._call(None)
+            loaded = self._call(None)
+            if "complaint" in loaded:
+                raise VerifierError(f"{loaded['complaint']}.")
+            self._wanted = frozenset(loaded["wanted"])
+            if columns:
+                self._require(columns)
         except VerifierError as error:
             self._worker.close()
             raise ConfigError(f"reward '{spec}' cannot be used: {error}") from error
-        if complaint:
-            self._worker.close()
-            raise ConfigError(f"reward '{spec}' cannot be used: {complaint[0]}.")
 
     def score(
         self, problems: Sequence[Problem], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]
@@ -67,10 +86,19 @@ class UserReward:
         """One reward per completion."""
         if not texts:
             return []
-        arguments = reward_arguments(problems, texts, completion_ids)
+        absent: dict[str, list[Any]] = {name: [None] * len(texts) for name in self._columns}
+        arguments = absent | reward_arguments(problems, texts, completion_ids)
+        self._require(arguments)
         return _floats(self._call(arguments), count=len(texts))
 
-    def _call(self, arguments: dict[str, list[Any]] | None) -> list[Any]:
+    def _require(self, columns: Collection[str]) -> None:
+        missing = sorted(self._wanted - {*columns, *_GIVEN})
+        if missing:
+            raise VerifierError(
+                f"no column of the problems is called '{missing[0]}'; there are {', '.join(columns)}."
+            )
+
+    def _call(self, arguments: dict[str, list[Any]] | None) -> Any:
         try:
             return self._worker.call(self._spec, arguments)
         except VerifierError as error:  # whose function it was is known; that it ran in `call` helps nobody
@@ -86,13 +114,7 @@ def reward_arguments(
 ) -> dict[str, list[Any]]:
     """TRL's keywords: problems that came as messages get message completions, the others strings."""
     is_chat = any("messages" in problem.metadata for problem in problems)
-    columns: dict[str, list[Any]] = {
-        name: [problem.metadata.get(name) for problem in problems]
-        for name in dict.fromkeys(name for problem in problems for name in problem.metadata)
-        if name != "messages"
-    }
-    for name in ("answer", "task", "level", "language", "problem_id"):
-        columns[name] = [getattr(problem, name) for problem in problems]
+    columns = {name: [_value(problem, name) for problem in problems] for name in column_names(problems)}
     prompts: list[Any] = [problem.prompt for problem in problems]
     completions: list[Any] = list(texts)
     if is_chat:
@@ -108,21 +130,34 @@ def reward_arguments(
     }
 
 
-def call(spec: str, arguments: dict[str, list[Any]] | None) -> list[Any]:
-    """Runs in the worker. Without arguments it only loads the function; what is wrong with it comes back."""
+def column_names(problems: Sequence[Problem]) -> list[str]:
+    """What a reward may name: the columns of the file, then what every problem has."""
+    columns = dict.fromkeys(name for problem in problems for name in problem.metadata if name != "messages")
+    has_answers = any(problem.answer for problem in problems)
+    return list(columns | dict.fromkeys((*(("answer",) if has_answers else ()), *_OWN)))
+
+
+def _value(problem: Problem, name: str) -> Any:
+    """As the row has it; a problem of ours, or a row without it, has what the record says."""
+    value = problem.metadata.get(name)
+    return getattr(problem, name) if value is None and name in ("answer", *_OWN) else value
+
+
+def call(spec: str, arguments: dict[str, list[Any]] | None) -> Any:
+    """Runs in the worker. Without arguments it only loads the function, and says what it wants or lacks."""
     if arguments is None:
         try:
-            _load(spec)
+            parameters = inspect.signature(_load(spec)).parameters
         except _Unusable as error:
-            return [str(error)]
-        return []
-    function = _load(spec)
-    silent = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
-    for name, parameter in inspect.signature(function).parameters.items():
-        is_wanted = parameter.default is parameter.empty and parameter.kind not in _REST
-        if is_wanted and name not in arguments and name not in silent:
-            raise TypeError(f"no column of the problems is called '{name}'; there are {', '.join(arguments)}")
-    result = function(**arguments, **silent)
+            return {"complaint": str(error)}
+        return {
+            "wanted": [
+                name
+                for name, parameter in parameters.items()
+                if parameter.default is parameter.empty and parameter.kind not in _REST
+            ]
+        }
+    result = _load(spec)(**(arguments | _SILENT))
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
     return list(result)
@@ -145,10 +180,6 @@ def _load(spec: str) -> Callable[..., Any]:
             f"'{name}' is called with more keywords than it names: add **kwargs to its parameters"
         )
     return function
-
-
-def _ignore(*_args: Any, **_kwargs: Any) -> None:
-    """Stands for TRL's log_extra and log_metric."""
 
 
 def _floats(values: list[Any], *, count: int) -> list[float | None]:

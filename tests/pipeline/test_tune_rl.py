@@ -270,6 +270,25 @@ def test_a_reward_that_fails_is_quoted_before_anything_is_trained(run, tmp_path,
     run("reward_timeout_seconds=30", rewards=(reward,))  # mended, the run goes on
 
 
+def test_a_reward_may_read_the_column_that_is_the_prompt(run, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def asks(completions, question, **kwargs):\n    return [float('What' in q) for q in question]\n"
+    )
+    asked = [{"question": row["prompt"]} for row in without_answers()]
+    result = run("steps=1", tasks=write_rows(tmp_path / "asked.jsonl", asked), rewards=("asks",))
+    assert result.before.rewards == {"asks": 1.0}
+
+
+def test_a_reward_that_wants_a_column_which_no_row_has_is_refused_before_anything_runs(run, tmp_path):
+    columns = r"prompt, task, level, language, problem_id\.$"
+    tasks = write_rows(tmp_path / "bare.jsonl", [{"prompt": row["prompt"]} for row in without_answers()])
+    with pytest.raises(
+        ConfigError, match=rf"no column of the problems is called 'wish'; there are {columns}"
+    ):
+        run(tasks=tasks, rewards=("wanted",))
+    assert not (tmp_path / "out" / "recipe.json").exists()
+
+
 def test_a_reward_that_is_no_function_of_the_file_is_refused(run):
     with pytest.raises(ConfigError, match="has no function 'absent'"):
         run(rewards=("absent",))

@@ -28,11 +28,11 @@ def test_columns_may_have_their_usual_names(write, prompt_name, answer_name):
     assert (problem.prompt, problem.answer, problem.task) == ("1+1?", "2", "sums")
 
 
-def test_unknown_columns_travel_along_and_known_ones_are_used(write):
+def test_every_column_travels_along_and_known_ones_are_used(write):
     row = {"prompt": "1+1?", "answer": "2", "task": "add", "level": 3, "language": "zh", "source": "book"}
     problem = read_problems(write(row))[0]
     assert (problem.task, problem.level, problem.language) == ("add", 3, "zh")
-    assert problem.metadata == {"source": "book"}
+    assert problem.metadata == row
 
 
 def test_the_answer_wins_over_the_solution(write):
@@ -61,7 +61,7 @@ def test_verl_nests_its_answer_and_writes_prompts_as_messages(write):
 
 def test_prompts_for_other_rewards_need_no_answer(write):
     first, second = read_prompts(write({"prompt": "1+1?", "wish": "short"}, {"prompt": "2+2?", "answer": 4}))
-    assert (first.answer, dict(first.metadata)) == ("", {"wish": "short"})
+    assert (first.answer, dict(first.metadata)) == ("", {"prompt": "1+1?", "wish": "short"})
     assert second.answer == "4"
 
 

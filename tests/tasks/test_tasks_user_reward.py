@@ -1,10 +1,13 @@
 """A user's function with TRL's signature, run elsewhere, unchanged."""
 
+import json
+
 import pytest
 
 from tenth.base.errors import ConfigError, VerifierError
+from tenth.tasks.problem_files import read_problems
 from tenth.tasks.task import problem
-from tenth.tasks.user_reward import UserReward, text_of
+from tenth.tasks.user_reward import UserReward, column_names, text_of
 
 FILE = """
 import time
@@ -22,6 +25,9 @@ def roles(prompts, completions, **kwargs):
 
 def choosy(completions, colour, hue=None, *, log_extra, **kwargs):
     return [1.0] * len(completions)
+
+def reads_question(completions, question, answer, level, **kwargs):
+    return [float((q, a, l) == ("1+1?", "so #### 2", "Level 5")) for q, a, l in zip(question, answer, level)]
 
 def crash(completions, **kwargs):
     raise RuntimeError("no network")
@@ -67,6 +73,24 @@ def test_columns_arrive_by_name_and_none_means_no_opinion(reward):
     assert reward("same").score(PROBLEMS, ["2", "4"], [(7,), (8,)]) == [1.0, None]
 
 
+def test_every_column_has_its_own_name_and_its_own_value(reward, tmp_path):
+    row = {"question": "1+1?", "answer": "so #### 2", "level": "Level 5"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (asked,) = read_problems(tmp_path / "rows.jsonl")
+    assert reward("reads_question").score([asked, PROBLEMS[0]], ["2", "2"], [(7,), (8,)]) == [1.0, 0.0]
+
+
+def test_a_column_that_no_problem_has_is_missed_at_once(reward):
+    names = column_names(PROBLEMS)
+    assert names == ["source", "id", "answer", "task", "level", "language", "problem_id"]
+    expected = r"choosy' cannot be used: no column .* 'colour'; there are source, .*, problem_id\.$"
+    with pytest.raises(ConfigError, match=expected):
+        reward("choosy", columns=names)
+    # only the first problem has a source, and it is not in this batch
+    assert reward("same", columns=names).score(PROBLEMS[1:], ["4"], [(8,)]) == [None]
+    assert "answer" not in column_names([problem("file", "Tell me of 1.", "")])
+
+
 def test_an_async_function_is_awaited_and_integers_become_floats(reward):
     assert reward("longer").score(PROBLEMS, ["2", "4"], [(7,), (8, 9)]) == [1.0, 2.0]
 
@@ -85,7 +109,7 @@ def test_text_of_reads_both_shapes():
     ("name", "message"),
     [
         ("crash", "^it raised RuntimeError: no network"),
-        ("choosy", "no column of the problems is called 'colour'; there are .*source, .*answer"),
+        ("choosy", r"^no column of the problems is called 'colour'; there are .*source, .*completion_ids\.$"),
         ("short", "returned 1 values for 2 completions"),
         ("odd", "returned 'good'; only finite numbers and None"),
         ("nan", "returned nan"),
