@@ -2,7 +2,8 @@
 
 Why: the everyday command: no recipe to write, sensible defaults, a model that other tools load comes out.
 In:  a checkpoint of any known format; a JSONL or Parquet file with `prompt` and `answer`, or with `prompt`
-alone and functions that reward (`file.py:function`, TRL's signature).
+alone and functions that reward (`file.py:function`, TRL's signature). Where functions are given, they alone
+count, as in TRL; `accuracy_weight=1` adds that the answer is right.
 Out: a run directory; its `model/`; held-out rewards before and after. Repeat the command to continue a run.
 Not here: the stages (pipeline/tune_rl.py), what can be set (pipeline/tune_recipe.py).
 """
@@ -17,6 +18,11 @@ from tenth.cli.tune_command import print_result, run_in_view, run_name
 if TYPE_CHECKING:
     from tenth.rollout.held_out import HeldOut
 
+_REWARD_HELP = (
+    "file.py:function, or file.py:function=WEIGHT; may be repeated. "
+    "Instead of the answers' accuracy, which accuracy_weight=1 adds."
+)
+
 
 def rl(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, a .gguf or .bin file.")],
@@ -27,9 +33,7 @@ def rl(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Such as num_generations=16 seed=2."),
     ] = None,
-    reward: Annotated[
-        list[str] | None, typer.Option(help="file.py:function, or file.py:function=WEIGHT; may be repeated.")
-    ] = None,
+    reward: Annotated[list[str] | None, typer.Option(help=_REWARD_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory. Default: runs/MODEL-rl.")] = None,
     lora: Annotated[int | None, typer.Option(help="Train an adapter of this rank, not all weights.")] = None,
     steps: Annotated[int | None, typer.Option(help="Default: 100.")] = None,

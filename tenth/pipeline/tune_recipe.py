@@ -59,7 +59,9 @@ class RlRecipe(TuneRecipe):
     rewards: dict[str, float] = Field(
         default_factory=dict
     )  # "file.py:function" with TRL's signature -> weight
-    accuracy_weight: float | None = Field(None, ge=0)  # None: 1 where the file has answers
+    accuracy_weight: float | None = Field(
+        None, ge=0
+    )  # None: 1 where the file has answers and rewards is empty
     format_weight: float = Field(0.0, ge=0)  # of <think>...</think> <answer>...</answer>
     reward_timeout_seconds: float = Field(60.0, gt=0)  # for all answers of a step
     steps: int = Field(100, ge=1)

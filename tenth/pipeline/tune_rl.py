@@ -1,7 +1,7 @@
 """`tenth rl`: GRPO on somebody's model with somebody's problems and rewards.
 
 measured -> reinforced -> measured again, on problems that are set aside, and a model that other tools load.
-In:  a checkpoint, a problem file, functions that reward.
+In:  a checkpoint, a problem file, functions that reward (given, they alone count, as in TRL).
 Out: a run directory; `model/` in it; what the held-out problems earned before and after.
 Not here: GRPO (reinforce.py), settings (tune_recipe.py), the command line (cli/rl.py).
 """
@@ -129,7 +129,7 @@ def _prepare(recipe: RlRecipe, base: Base) -> tuple[RlRecipe, ProblemSplit, list
         )
     chosen = {
         "max_completion_length": answer_tokens,
-        "accuracy_weight": float(split.has_answers) if accuracy is None else accuracy,
+        "accuracy_weight": float(split.has_answers and not recipe.rewards) if accuracy is None else accuracy,
         "minibatch_size": recipe.minibatch_size or recipe.prompts_per_step * recipe.num_generations,
     }
     resolved = build_recipe(RlRecipe, recipe.model_dump() | chosen, source="tenth rl")

@@ -173,12 +173,17 @@ def test_a_quantised_model_learns_by_an_adapter_only(run, model, tmp_path):
     assert any(row["grad_norm"] > 0 for row in steps)
 
 
-def test_an_answer_column_is_judged_and_a_function_of_ones_own_comes_on_top(run, tmp_path):
+def test_an_answer_column_is_judged_unless_there_is_a_function_of_ones_own_or_both_are_asked_for(
+    run, tmp_path
+):
     tasks = write_rows(tmp_path / "sums.jsonl", sums())
     said = []
     run(tasks=tasks, rewards=(), out="judged", say=said.append)
     assert "Reward: 1 × accuracy." in said
-    run(tasks=tasks, rewards=("odd_start=0.5",), out="both", say=said.append, format_weight=0.2)
+    run(tasks=tasks, out="own", say=said.append)
+    assert "Reward: 1 × odd_start." in said
+    both = {"accuracy_weight": 1.0, "format_weight": 0.2}
+    run(tasks=tasks, rewards=("odd_start=0.5",), out="both", say=said.append, **both)
     assert "Reward: 1 × accuracy + 0.2 × format + 0.5 × odd_start." in said
     names = {
         key for row in rows(tmp_path / "both/02-rl/metrics.jsonl") for key in row if key.endswith("/mean")
