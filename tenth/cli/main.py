@@ -27,6 +27,7 @@ from tenth.cli import (
     sft,
     tasks,
 )
+from tenth.cli.tune_command import CommandWithKeys
 
 # No pretty tracebacks: a report of a fault should hold what Python says, not what fits a terminal's width.
 commands = typer.Typer(
@@ -37,8 +38,8 @@ commands = typer.Typer(
     add_completion=False,
 )
 commands.command()(run.run)
-commands.command()(rl.rl)
-commands.command()(sft.sft)
+commands.command(cls=CommandWithKeys)(rl.rl)
+commands.command(cls=CommandWithKeys)(sft.sft)
 commands.add_typer(runs.app, name="runs")
 commands.command()(report.report)
 commands.command()(chat.chat)

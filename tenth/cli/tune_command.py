@@ -1,9 +1,10 @@
-"""What `tenth rl` and `tenth sft` do alike on a terminal: settings from options, the view, the last table.
+"""What `tenth rl` and `tenth sft` do alike on a terminal: keys in --help, settings, the view, the last table.
 
 In:  what was typed.  Out: text on a console; exit code 130 and how to go on after Ctrl-C.
 Not here: the options (rl.py, sft.py), the work (pipeline/).
 """
 
+import ast
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,62 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
+_RECIPES = Path(__file__).parents[1] / "pipeline" / "tune_recipe.py"
+_ACCURACY = (
+    "accuracy_weight is of a right answer: 1 where the file has answers and no --reward is given, else 0."
+)
 R = TypeVar("R")
 Work = Callable[..., R]
+
+
+class CommandWithKeys(TyperCommand):
+    """Its --help ends with what KEY=VALUE may set."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Read the keys now, and not at every start of `tenth`."""
+        self.epilog = show_keys(default_keys(f"{(self.name or '').capitalize()}Recipe"))
+        if self.name == "rl":
+            self.epilog += f"\n\n{_ACCURACY}"
+        super().format_help(ctx, formatter)
+
+
+def show_keys(defaults: Mapping[str, str]) -> str:
+    """Those with a default, then those without.
+
+    >>> show_keys({"seed": "1", "beta": "0.0", "lora_alpha": ""})
+    'Keys and defaults: seed=1, beta=0.0.\\n\\nWithout one, or chosen from model and file: lora_alpha.'
+    """
+    known = ", ".join(f"{key}={value}" for key, value in defaults.items() if value)
+    others = ", ".join(key for key, value in defaults.items() if not value)
+    return f"Keys and defaults: {known}.\n\nWithout one, or chosen from model and file: {others}."
+
+
+def default_keys(recipe: str) -> dict[str, str]:
+    """Every key that needs no value, from the source of the recipe: to import it is to import torch."""
+    classes = {
+        node.name: node
+        for node in ast.parse(_RECIPES.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    fields = [
+        node
+        for name in ("TuneRecipe", recipe)
+        for node in classes[name].body
+        if isinstance(node, ast.AnnAssign) and node.value is not None
+    ]
+    shown = {field.target.id: _default(field.value) for field in fields if isinstance(field.target, ast.Name)}
+    return {key: value for key, value in shown.items() if value is not None}
+
+
+def _default(value: ast.expr | None) -> str | None:
+    """As it is typed; empty where it is None or (), None where there is no default."""
+    if isinstance(value, ast.Call):  # Field(default, ...)
+        return _default(value.args[0]) if value.args else None
+    if isinstance(value, ast.Constant) and value.value is not None:
+        return str(value.value).lower()
+    return value.attr.lower() if isinstance(value, ast.Attribute) else ""
 
 
 def run_in_view(
