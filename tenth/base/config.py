@@ -91,6 +91,8 @@ def _first_sentence(schema: type[BaseModel], error: ValidationError, *, source: 
         return f"{source}: '{where}' is missing; add it."
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    if where and message.startswith(f"{first['loc'][-1]} = "):  # it has said so itself
+        return f"{source}: {where.removesuffix(str(first['loc'][-1]))}{message}"
     return f"{source}: {where}{shown}: {message}" if where else f"{source}: {message}"
 
 

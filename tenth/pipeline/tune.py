@@ -41,6 +41,7 @@ from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.training.optim import WeightUpdater
 
 MODEL = "model"
+_COMMANDS = {"RlRecipe": "tenth rl", "SftRecipe": "tenth sft"}
 Weights = Mapping[str, Tensor]
 # What may differ between two calls of one run: it changes no result, or its content has a hash of its own.
 _FREE_KEYS = frozenset(
@@ -181,25 +182,32 @@ def _refuse_others(run_dir: Path, settings: Mapping[str, Any]) -> None:
     if not changed:
         return
     before = read_json(run_dir / RECIPE)
-    if "kind" in changed or "hashes" in changed:
-        old = before.get("hashes", {})
-        parts = [name for name, value in settings["hashes"].items() if old.get(name) != value]
-        what = f"another {' and another '.join(parts)}" if old and parts else "another command"
+    if "kind" in changed:
+        what = _COMMANDS.get(before.get("kind", ""), "another command")
         raise RunError(
             f"{run_dir} holds a run of {what} ({before.get('model', before.get('name'))}, "
             f"{before.get('tasks', before.get('data', 'no file'))}); choose another --out."
         )
-    listed = ", ".join(f"{key} = {before.get(key)!r} and not {settings[key]!r}" for key in changed)
+    old = before.get("hashes", {})
+    files = [name for name, value in settings["hashes"].items() if old.get(name) != value]
+    other = [key for key in changed if key != "hashes"]
+    listed = ", ".join(_difference(key, before.get(key), settings[key]) for key in (*files, *other))
     raise RunError(
         f"{run_dir} was begun with {listed}; repeat its own settings to continue it, or choose another --out."
     )
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """Where the value is the same, it is a path, and what lies there is not."""
+    return f"other contents of {key} = {now!r}" if before == now else f"{key} = {before!r} and not {now!r}"
 
 
 def write_card(run_dir: Path, card: ModelCard, base: Base, recipe: TuneRecipe) -> None:
     """README.md of `model/`, when everything is known that will be."""
     seconds = sum(read_json(path)["seconds"] for path in sorted(run_dir.glob("*/DONE.json")))
     info = read_json(run_dir / "run.json")
-    cost = f"{show_seconds(seconds)} on {info['machine']['cpu']}, {info['threads']} threads"
+    threads = f"{info['threads']} thread{'' if info['threads'] == 1 else 's'}"
+    cost = f"{show_seconds(seconds)} on {info['machine']['cpu']}, {threads}"
     if recipe.price_usd_per_hour is not None:
         cost += f", ${seconds / 3600 * recipe.price_usd_per_hour:.2f} at ${recipe.price_usd_per_hour}/hour"
     is_adapter = recipe.lora_rank is not None

@@ -145,7 +145,8 @@ def _prompt(example: TrainingExample) -> tuple[int, ...]:
 
 def _introduction(out: Path, recipe: SftRecipe, split: ExampleSplit) -> str:
     return (
-        f"{out}: {recipe.steps:,} steps × {recipe.batch_size} examples of {len(split.training):,}; "
+        f"{out}: {recipe.steps:,} step{'' if recipe.steps == 1 else 's'} × {recipe.batch_size} examples, "
+        f"drawn from {len(split.training):,}; "
         f"{len(split.held_out):,} others are set aside and measured before and after."
     )
 

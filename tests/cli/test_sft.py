@@ -22,7 +22,8 @@ def test_a_model_and_a_file_are_all_that_must_be_said(typed, tmp_path):  # noqa:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == (
-        "runs/small-sft: 3 steps × 16 examples of 27; 3 others are set aside and measured before and after."
+        "runs/small-sft: 3 steps × 16 examples, drawn from 27; "
+        "3 others are set aside and measured before and after."
     )
     (loss,) = (line.split()[-2:] for line in lines if line.startswith("loss, nats per token"))
     assert float(loss[1]) < float(loss[0])

@@ -93,6 +93,7 @@ def test_a_run_measures_reinforces_measures_and_leaves_a_model_with_its_card(run
     assert 'base_model: "small"' in card
     assert f"| held-out reward after (3 problems × 2 samples) | {result.after.reward:.3f} |" in card
     assert "tenth rl X" in card
+    assert ", 1 threads" not in card
 
 
 def test_held_out_problems_are_never_trained_on(run, tmp_path):
@@ -231,7 +232,10 @@ def test_a_conversation_that_nobody_can_continue_is_named(run, tmp_path):
     ("override", "sentence"),
     [
         ("num_generation=4", "tenth rl: unknown key 'num_generation'; did you mean 'num_generations'?"),
-        ("num_generations=1", "num_generations = 1, but an answer is judged against its group's mean"),
+        (
+            "num_generations=1",
+            "tenth rl: num_generations = 1, but an answer is judged against its group's mean",
+        ),
         ("lora_alpha=8", "lora_alpha and lora_targets are of an adapter; give --lora RANK, too"),
         ("steps=0", "steps = 0"),
         ("overlong_buffer=9", "grpo.overlong_buffer = 9 must be between 1 and max_completion_length = 6"),
@@ -320,9 +324,16 @@ def test_other_settings_in_the_same_directory_are_named_and_nothing_is_lost(run,
     with pytest.raises(RunError, match=r"was begun with seed = 1 and not 2, steps = 4 and not 5; repeat"):
         run("steps=5", "seed=2")
     other = write_rows(tmp_path / "other.jsonl", without_answers(num=20))
-    with pytest.raises(RunError, match=r"holds a run of another tasks \(.*prompts.jsonl\); choose"):
+    with pytest.raises(
+        RunError, match=r"begun with tasks = '.*prompts.jsonl' and not '.*other.jsonl'; repeat"
+    ):
         run(tasks=other)
-    with pytest.raises(RunError, match=r"holds a run of another model \("):
+    rows_before = (tmp_path / "prompts.jsonl").read_text()
+    write_rows(tmp_path / "prompts.jsonl", without_answers(num=20))
+    with pytest.raises(RunError, match=r"other contents of tasks = '.*prompts.jsonl', steps = 4 and not 5;"):
+        run("steps=5")
+    (tmp_path / "prompts.jsonl").write_text(rows_before)
+    with pytest.raises(RunError, match=r"begun with model = '.*small' and not '.*out/model'; repeat"):
         run(model=str(tmp_path / "out" / "model"))  # alike but for its weights
     assert contents(tmp_path / "out") == before
     (tmp_path / "thesis").mkdir()

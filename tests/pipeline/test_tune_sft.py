@@ -63,7 +63,7 @@ def test_a_run_lowers_the_held_out_loss_and_leaves_a_model_with_its_card(run, tm
     result = run(say=said.append)
     out = tmp_path / "out"
     assert said == [
-        f"{out}: 21 steps × 4 examples of 27; 3 others are set aside and measured before and after."
+        f"{out}: 21 steps × 4 examples, drawn from 27; 3 others are set aside and measured before and after."
     ]  # 3 epochs of 27 / 4 steps, each rounded up
     assert result.num_held_out == 3
     assert result.loss_after < 0.5 * result.loss_before
