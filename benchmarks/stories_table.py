@@ -23,6 +23,7 @@ def summary(run: Path) -> dict[str, Any]:
     curve = [json.loads(line) for line in (run / "02-rl/metrics.jsonl").read_text().splitlines()]
     return {
         "seed": recipe["seed"],
+        "beta": recipe["beta"],
         "commit": facts["commit"],
         "threads": facts["threads"],
         "cpu": facts["machine"]["cpu"],
@@ -46,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+")
     result = {
-        "command": "python examples/reinforce_stories.py stories260K.bin [seed=N]",
+        "command": "python examples/reinforce_stories.py stories260K.bin [--steps N] [seed=N] [beta=B]",
         "runs": [summary(run) for run in parser.parse_args().runs],
     }
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
