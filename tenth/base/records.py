@@ -128,3 +128,49 @@ class Rollout(Record):
     prompt: str
     text: str
     error: str | None = None  # verifier error, if any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair(Record):
+    """Two answers to one prompt, of which the first was preferred. Written by users and judges."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    language: str = "en"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskParams(Record):
+    """How somebody is asked who answers in text: a model in this process, or one behind an API."""
+
+    n: int = 1  # answers to each conversation
+    max_tokens: int | None = None  # thinking included; None: whatever the model allows
+    temperature: float = 0.6
+    top_p: float = 0.95
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(Record):
+    """Tokens of one answer, as DeepSeek's API counts them: cached <= prompt, reasoning <= completion."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer in text. `error` set: there is nothing usable in it."""
+
+    text: str  # the final answer alone, an API's `content`
+    reasoning: str | None  # what was thought before it, an API's `reasoning_content`
+    finish: Finish
+    usage: Usage = Usage()
+    seconds: float = 0.0  # from asking to the whole answer
+    usd: float = 0.0
+    error: str | None = None
