@@ -24,6 +24,7 @@ MAX_LINES = 400
 ALLOWED: dict[str, set[str]] = {
     "base": set(),
     "native": {"base"},
+    "endpoint": {"base"},
     "tokenizer": {"base"},
     "tasks": {"base"},
     "model": {"base", "native"},
@@ -32,14 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"base", "native", "model"},
     "llm": {"base", "tokenizer", "model", "checkpoint", "engine"},
     "training": {"base", "model", "data", "checkpoint"},
-    "rollout": {"base", "tokenizer", "tasks", "engine"},
+    "rollout": {"base", "tokenizer", "tasks", "engine", "llm"},
     "reports": {"base"},
     "pipeline": {
-        "base", "native", "tokenizer", "tasks", "model",
+        "base", "native", "endpoint", "tokenizer", "tasks", "model",
         "data", "checkpoint", "engine", "training", "rollout",
     },
     "cli": {
-        "base", "native", "tokenizer", "tasks", "model",
+        "base", "native", "endpoint", "tokenizer", "tasks", "model",
         "data", "checkpoint", "engine", "llm", "training", "rollout", "reports", "pipeline",
     },
 }  # fmt: skip
@@ -64,6 +65,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("tasks/problem_files.py",),
     "matplotlib": ("reports/figures.py",),
     "tensorboard": ("cli/tensorboard.py",),
+    "httpx": ("endpoint/",),
     "typer": ("cli/",),
     "rich": ("cli/",),
 }  # fmt: skip
