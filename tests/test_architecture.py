@@ -56,7 +56,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         *("checkpoint/gguf_blocks.py", "checkpoint/gguf_writer.py"),
     ),
     "gguf": ("checkpoint/gguf_blocks.py", "checkpoint/gguf_writer.py"),
-    "pydantic": ("base/config.py", "pipeline/recipe.py", "pipeline/tune_recipe.py"),
+    "pydantic": ("base/config.py", "pipeline/recipe.py", "pipeline/r1_recipe.py", "pipeline/tune_recipe.py"),
     "tokenizers": ("tokenizer/",),
     "jinja2": ("tokenizer/jinja_child.py",),
     "safetensors": ("checkpoint/tensor_file.py",),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tenth.base.records import Problem
 from tenth.base.seeds import stream_random
 from tenth.pipeline.recipe import DocumentsSection, FamilySection
+from tenth.tasks.narration import narrate
 from tenth.tasks.task import Family, Split, Work, split_of
 from tenth.tokenizer.chat import Template, render_text
 
@@ -76,5 +77,13 @@ class Solutions:
         if thinks and not is_wrong and rng.random() < config.corrected_share:
             kind = Work.CORRECTED
         work = family.work(problem, rng, kind=kind)
+        thinking = self._narrated(work.thinking, problem, rng) if thinks else None
         self.kinds[f"{'worked' if thinks else 'direct'}_{kind}{'' if is_tagged else '_untagged'}"] += 1
-        return solution_text(work.thinking if thinks else None, work.answer, is_tagged=is_tagged)
+        return solution_text(thinking, work.answer, is_tagged=is_tagged)
+
+    def _narrated(self, thinking: str, problem: Problem, rng: random.Random) -> str:
+        # No share, no draw: a recipe without narration keeps the documents that it always had.
+        if not self.config.narrated_share or rng.random() >= self.config.narrated_share:
+            return thinking
+        is_mixed = rng.random() < self.config.mixed_share
+        return narrate(thinking, language=problem.language, rng=rng, is_mixed=is_mixed)

@@ -42,6 +42,8 @@ class DocumentsSection(Section):
         0.05, ge=0, le=1
     )  # of the step-by-step ones: a slip that is noticed and redone
     untagged_share: float = Field(0.15, ge=0, le=1)  # of all: the answer without its tags
+    narrated_share: float = Field(0.0, ge=0, le=1)  # of the step-by-step ones: a word in front of each step
+    mixed_share: float = Field(0.0, ge=0, le=1)  # of the narrated ones: in both languages, step by step
     text_files: tuple[str, ...] = ()  # .txt, .jsonl with `text`, .gz of both
     text_share: float = Field(0.0, ge=0, lt=1)  # of the tokens, from text_files
     held_out_share: float = Field(0.01, gt=0, lt=0.5)
@@ -114,6 +116,7 @@ class RlSection(Section):
     dynamic_sampling: bool = False  # draw again for groups without signal, up to twice the prompts
     accuracy_weight: float = Field(1.0, ge=0)
     format_weight: float = Field(0.2, ge=0)
+    language_weight: float = Field(0.0, ge=0)  # words of the thinking in the question's language (eq. 7)
     # "file.py:function" with TRL's signature -> weight
     reward_functions: dict[str, float] = Field(default_factory=dict)
     optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-4, weight_decay=0.0)
@@ -122,9 +125,11 @@ class RlSection(Section):
 
     @model_validator(mode="after")
     def _rewards_exist(self) -> "RlSection":
-        if self.accuracy_weight == 0 and self.format_weight == 0 and not self.reward_functions:
+        weights = (self.accuracy_weight, self.format_weight, self.language_weight)
+        if not any(weights) and not self.reward_functions:
             raise ValueError(
-                "accuracy_weight and format_weight are both 0, so nothing is rewarded; raise one."
+                "accuracy_weight, format_weight and language_weight are all 0, so nothing is rewarded; "
+                "raise one."
             )
         return self
 

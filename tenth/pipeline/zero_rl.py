@@ -45,6 +45,7 @@ def reinforce_zero(
         weights = {
             "accuracy": recipe.rl.accuracy_weight,
             "format": recipe.rl.format_weight,
+            **({"language": recipe.rl.language_weight} if recipe.rl.language_weight else {}),
             **{Path(spec).name: weight for spec, weight in recipe.rl.reward_functions.items()},
         }
         learner = Learner(

@@ -18,7 +18,8 @@ from tenth.engine.request import SamplingParams
 from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.rollout.words import reflection_per_1k
-from tenth.tasks.rewards import Check, extract_answer, format_score
+from tenth.tasks.rewards import LANGUAGES, Check, language_consistency
+from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
 
@@ -42,6 +43,7 @@ class Answer(Record):
     finish: Finish
     tokens: int
     error: str | None = None
+    language: float | None = None  # share of the thinking's words in the question's language
 
 
 def answer_problems(
@@ -53,6 +55,7 @@ def answer_problems(
     template: ChatTemplate,
     params: SamplingParams,
     prefill: str = "",
+    shape: AnswerShape = ZERO_SHAPE,
 ) -> list[list[Answer]]:
     """Sample and judge; `prefill` forces how the answer begins ("<think>" or "<answer>")."""
     prompts = [prompt_ids(problem, tokenizer, template=template, prefill=prefill) for problem in problems]
@@ -60,13 +63,18 @@ def answer_problems(
     rows = []
     for problem, group in zip(problems, groups, strict=True):
         rows.append(
-            [_judge(problem, prefill + each.text, each.finish, len(each.answer_ids), check) for each in group]
+            [
+                _judge(problem, prefill + each.text, each.finish, len(each.answer_ids), check, shape)
+                for each in group
+            ]
         )
     return rows
 
 
-def _judge(problem: Problem, text: str, finish: Finish, tokens: int, check: Check) -> Answer:
-    extracted = extract_answer(text)
+def _judge(
+    problem: Problem, text: str, finish: Finish, tokens: int, check: Check, shape: AnswerShape
+) -> Answer:
+    extracted = shape.extract(text)
     verdict = None if extracted is None else check(problem, extracted)
     return Answer(
         problem_id=problem.problem_id,
@@ -77,11 +85,12 @@ def _judge(problem: Problem, text: str, finish: Finish, tokens: int, check: Chec
         text=text,
         extracted=extracted,
         is_correct=bool(verdict and verdict.is_correct),
-        has_format=format_score(text) == 1.0,
+        has_format=shape.format_score(text) == 1.0,
         thinks="<think>" in text,
         finish=finish,
         tokens=tokens,
         error=verdict.error if verdict else None,
+        language=language_consistency(text, problem.language) if problem.language in LANGUAGES else None,
     )
 
 
@@ -117,6 +126,7 @@ def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """Everything one table cell knows, from the answers of n problems with k samples each."""
     rates = _rates(groups)
     rows = [row for group in groups for row in group]
+    languages = [row.language for row in rows if row.language is not None]
     samples = min(len(group) for group in groups)
     mean, half = fmean(rates), half_width(rates)
     ks = [k for k in (1, 4, 16) if k <= samples]
@@ -137,6 +147,7 @@ def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
         "reflection_per_1k": reflection_per_1k(
             [row.text for row in rows], num_tokens=sum(row.tokens for row in rows)
         ),
+        "language": fmean(languages) if languages else None,
         "verifier_errors": fmean(row.error is not None for row in rows),
     }
 

@@ -3,11 +3,8 @@
 Why: R1-Zero's reward is accuracy plus format, by rule (DeepSeek-R1, arXiv:2501.12948, section 2.2.2), and
 R1 adds language consistency (section 2.3.2). Each stays a named float, so that a report can tell them apart.
 In:  a problem and a sampled text. Out: `Scored`: rewards by name, their weighted sum, a verifier's error.
-Not here: how an answer is judged (checkers), how a user's function is run (user_reward.py).
-
-The answer is what stands between <answer> and </answer> behind the thinking, and there has to be exactly
-one such pair: a text with two answers hedges, and hedging must not pay. A thought that never ends has no
-answer, even when it mentions one.
+Not here: what an answer looks like (shape.py), how it is judged (checkers), how a user's function is run
+(user_reward.py).
 """
 
 import re
@@ -17,33 +14,15 @@ from typing import Protocol
 
 from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Problem, Record, Verdict
+from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 
 Check = Callable[[Problem, str], Verdict]
 
+LANGUAGES = ("en", "zh")
 BUILT_IN = ("accuracy", "format", "language")
 
-_FORMAT = re.compile(r"<think>.*</think>\s*<answer>.*</answer>\s*", flags=re.DOTALL)
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
-
-
-def extract_answer(text: str) -> str | None:
-    """The text of the one answer, None when there is none or more than one."""
-    if text.count("<think>") > text.count("</think>"):
-        return None
-    behind = text.rpartition("</think>")[2]
-    if behind.count("<answer>") != 1 or behind.count("</answer>") != 1:
-        return None
-    before, _, rest = behind.partition("<answer>")
-    answer, closed, _ = rest.partition("</answer>")
-    return answer.strip() if closed and "</answer>" not in before else None
-
-
-def format_score(text: str) -> float:
-    """1.0 for `<think>...</think> <answer>...</answer>`: each tag once, in order, nothing before or after."""
-    is_once = all(text.count(tag) == 1 for tag in _TAGS)
-    return 1.0 if is_once and _FORMAT.fullmatch(text.lstrip()) else 0.0
 
 
 def language_consistency(text: str, language: str) -> float:
@@ -51,7 +30,7 @@ def language_consistency(text: str, language: str) -> float:
 
     A Chinese character counts as one word, a run of Latin letters too (R1, section 2.3.2, leaves it open).
     """
-    if language not in ("en", "zh"):
+    if language not in LANGUAGES:
         raise ConfigError(f"no language reward for '{language}'; use 'en' or 'zh', or leave the reward out.")
     thinking = text.partition("<think>")[2].partition("</think>")[0] if "<think>" in text else text
     thinking = re.sub(r"</?(?:think|answer)>", " ", thinking)
@@ -90,7 +69,7 @@ class RewardSet:
         *,
         weights: Mapping[str, float],
         functions: Mapping[str, BatchReward] | None = None,
-        extract: Callable[[str], str | None] = extract_answer,
+        shape: AnswerShape = ZERO_SHAPE,
     ) -> None:
         functions = functions or {}
         known = [*BUILT_IN, *functions]
@@ -103,7 +82,7 @@ class RewardSet:
             raise ConfigError(
                 f"reward function '{unused[0]}' has no weight; add {unused[0]} = 1.0 to the weights."
             )
-        self._check, self._extract = check, extract
+        self._check, self._shape = check, shape
         self._weights = dict(weights)
         self._functions = dict(functions)
 
@@ -119,7 +98,7 @@ class RewardSet:
         columns, errors = self._function_columns(problems, texts, ids)
         scored = []
         for index, (problem, text) in enumerate(zip(problems, texts, strict=True)):
-            answer = self._extract(text)
+            answer = self._shape.extract(text)
             rewards, error = self._rule_rewards(problem, text, answer)
             extra = {name: column[index] for name, column in columns.items()}
             rewards |= {name: value for name, value in extra.items() if value is not None}
@@ -141,7 +120,7 @@ class RewardSet:
             if error is None:
                 rewards["accuracy"] = float(verdict.is_correct)
         if "format" in self._weights:
-            rewards["format"] = format_score(text)
+            rewards["format"] = self._shape.format_score(text)
         if "language" in self._weights:
             rewards["language"] = language_consistency(text, problem.language)
         return rewards, error

@@ -10,7 +10,7 @@ import pytest
 from tenth.pipeline.documents import Solutions, solution_text, training_problem
 from tenth.pipeline.frozen import held_out_problems, recipe_families
 from tenth.tasks.generated import FAMILIES
-from tenth.tasks.rewards import extract_answer
+from tenth.tasks.shape import extract_answer
 from tenth.tasks.task import Split, problem, split_of
 from tenth.tokenizer.chat import Template
 

@@ -1,6 +1,7 @@
 """Rewards by rule: extraction, format, language, and their weighted sum, computed by hand."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Verdict
 from tenth.tasks.generated import FAMILIES
-from tenth.tasks.rewards import RewardSet, extract_answer, format_score, language_consistency
+from tenth.tasks.rewards import RewardSet, language_consistency
+from tenth.tasks.shape import ZERO_SHAPE, extract_answer, format_score
 from tenth.tasks.task import problem
 
 GOOD = "<think>3+5=8</think> <answer>8</answer>"
@@ -155,5 +157,6 @@ def test_a_generated_problem_is_scored_by_its_family():
 
 
 def test_what_counts_as_the_answer_can_be_said():
-    rewards = RewardSet(equals, weights={"accuracy": 1.0}, extract=lambda text: text.split()[-1])
+    last_word = replace(ZERO_SHAPE, extract=lambda text: text.split()[-1])
+    rewards = RewardSet(equals, weights={"accuracy": 1.0}, shape=last_word)
     assert [each.reward for each in rewards.score([EIGHT, EIGHT], ["it is 8", GOOD])] == [1.0, 0.0]

@@ -1,0 +1,107 @@
+"""The recipe of the whole R1 flow: R1-Zero's recipe, and a section for every stage behind it.
+
+Why: the same recipe with other numbers is what a large run needs; the paper's numbers stand beside the keys.
+DeepSeek-R1 (arXiv:2501.12948v2), section 3 and appendix B. Defaults are those of the tiny run.
+Not here: R1-Zero's sections (recipe.py).
+"""
+
+from pydantic import Field, model_validator
+
+from tenth.base.config import Section
+from tenth.pipeline.recipe import OptimSection, PretrainSection, RlSection, ZeroRecipe
+from tenth.training.optim import OptimKind
+
+
+class SftSection(Section):
+    """Supervised fine-tuning (B.3.2: 2-3 epochs, cosine 5e-5 to 5e-6, batch 128)."""
+
+    epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(128, ge=1)  # examples
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    floor: float = Field(0.1, ge=0, le=1)  # of the rate, where the cosine ends
+    optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-3, weight_decay=0.0)
+    micro_batch_tokens: int = Field(8192, ge=64)
+
+
+class ReadableSection(Section):
+    """What a kept sample may look like (B.3.2, B.3.3)."""
+
+    min_language: float = Field(0.99, ge=0, le=1)  # words of the thinking in the question's language
+    max_repetition: float = Field(0.3, ge=0, le=1)  # share of lines that stood there before
+    max_paragraph_chars: int = Field(400, ge=1)
+    max_tokens: int | None = None
+
+
+class ColdStartSection(Section):
+    """R1-Zero's own answers, the right and readable ones, rewritten (B.3.2: thousands of prompts, T = 1)."""
+
+    prompts: int = Field(1024, ge=1)
+    samples: int = Field(4, ge=1)  # per prompt
+    temperature: float = Field(1.0, gt=0)
+    readable: ReadableSection = ReadableSection(min_language=0.0)  # the rewriting mends the language
+    sft: SftSection = SftSection()
+
+
+class RejectionSection(Section):
+    """The SFT set from the first RL checkpoint, general data mixed in (B.3.3: 600 K and 200 K)."""
+
+    prompts: int = Field(4096, ge=1)
+    samples: int = Field(4, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    keep_per_prompt: int = Field(1, ge=1)
+    general_share: float = Field(0.22, ge=0, lt=1)  # of all rows (table 5: 22.1 %)
+    readable: ReadableSection = ReadableSection()
+    sft: SftSection = SftSection()
+
+
+class RewardModelSection(Section):
+    """Helpful (pairwise) and safe (pointwise) reward models (section 3.1; batch 256, 6e-6, one epoch)."""
+
+    pairs: int = Field(2000, ge=10)
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    held_out_share: float = Field(0.1, gt=0, lt=0.5)
+    optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-3, weight_decay=0.0)
+    micro_batch_tokens: int = Field(8192, ge=64)
+
+
+class AllScenariosSection(RlSection):
+    """RL for all scenarios (3.2.2: T = 0.7, 1,700 steps, preference rewards in the last 400 alone)."""
+
+    temperature: float = Field(0.7, gt=0)
+    preference_steps: int = Field(10, ge=0)  # the last ones: general prompts, judged by the reward models
+    general_share: float = Field(0.25, ge=0, le=1)  # of the prompts of those steps
+    helpful_weight: float = Field(0.5, ge=0)
+    safe_weight: float = Field(0.5, ge=0)
+
+    @model_validator(mode="after")
+    def _preference_ends_the_stage(self) -> "AllScenariosSection":
+        if self.preference_steps > self.steps:
+            raise ValueError(
+                f"preference_steps = {self.preference_steps} is more than steps = {self.steps}; lower it."
+            )
+        return self
+
+
+class StudentSection(Section):
+    """A dense student of R1's answers, and the same student reinforced instead (section 4; F.1)."""
+
+    model: str = "tiny-student"
+    prompts: int = Field(8192, ge=1)  # asked of R1; only right answers are kept
+    samples: int = Field(1, ge=1)
+    temperature: float = Field(0.6, gt=0)
+    pretrain: PretrainSection = PretrainSection()
+    sft: SftSection = SftSection(epochs=3.0)
+    rl: RlSection = RlSection()  # the control; its steps follow from the compute that distillation took
+    control: bool = True
+
+
+class R1Recipe(ZeroRecipe):
+    """Everything that decides an R1 run."""
+
+    cold_start: ColdStartSection = ColdStartSection()
+    reasoning_rl: RlSection = RlSection(steps=40, language_weight=0.2, epsilon=10.0)
+    rejection: RejectionSection = RejectionSection()
+    reward_model: RewardModelSection = RewardModelSection()
+    all_rl: AllScenariosSection = AllScenariosSection(steps=30, language_weight=0.2, epsilon=10.0)
+    student: StudentSection = StudentSection()
