@@ -44,6 +44,8 @@ def _qwen(
     head_dim: int = 128,
     context: int = 131072,
     eps: float = 1e-6,
+    theta: float = 1e6,
+    spread: float = 0.02,
     is_tied: bool = False,
 ) -> ModelConfig:
     return ModelConfig(
@@ -55,9 +57,9 @@ def _qwen(
         intermediate_size=inter,
         gqa=GqaConfig(num_key_value_heads=kv_heads, head_dim=head_dim, qkv_bias=True),
         max_position_embeddings=context,
-        rope_theta=1e6,
+        rope_theta=theta,
         rms_norm_eps=eps,
-        initializer_range=0.02,
+        initializer_range=spread,
         tie_word_embeddings=is_tied,
     )
 
@@ -239,6 +241,36 @@ _NANO_ZERO = ModelConfig(
     initializer_range=0.05,
 )
 
+# Dense students in the Qwen2 shape (R1 section 4). Each has less than half of what its teacher of the same
+# size activates per token, with the embedding table and without; the context is the teacher's.
+_TINY_STUDENT = _qwen(
+    "tiny-student",
+    hidden=96,
+    layers=4,
+    heads=3,
+    kv_heads=1,
+    inter=176,
+    vocab=512,
+    head_dim=32,
+    context=1024,
+    theta=1e4,
+    is_tied=True,
+)
+_NANO_STUDENT = _qwen(
+    "nano-student",
+    hidden=32,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    inter=32,
+    vocab=320,
+    head_dim=16,
+    context=512,
+    theta=1e4,
+    spread=0.05,
+    is_tied=True,
+)
+
 _ALL = (
     _V3_671B,
     _V3_236B,
@@ -317,6 +349,8 @@ _ALL = (
     ),
     _TINY_ZERO,
     _NANO_ZERO,
+    _TINY_STUDENT,
+    _NANO_STUDENT,
 )
 
 PRESETS: Mapping[str, ModelConfig] = {config.name: config for config in _ALL}

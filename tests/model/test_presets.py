@@ -55,3 +55,14 @@ def test_a_misspelt_name_gets_the_nearest_one():
 def test_a_strange_name_gets_the_list():
     with pytest.raises(ConfigError, match=r"known: v3-671b, .*tiny-zero"):
         preset("@@@@")
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("tiny-student", "tiny-zero"), ("nano-student", "nano-zero")]
+)
+def test_a_student_activates_at_most_half_of_its_teacher_whichever_way_one_counts(student, teacher):
+    small, large = count(PRESETS[student]), count(PRESETS[teacher])
+    assert small.activated_parameters <= large.activated_parameters / 2
+    assert small.activated_without_embedding <= large.activated_without_embedding / 2
+    assert PRESETS[student].moe is None
+    assert PRESETS[student].max_position_embeddings == PRESETS[teacher].max_position_embeddings
