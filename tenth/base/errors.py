@@ -48,5 +48,13 @@ class VerifierError(TenthError):
     """A verifier that failed or ran past its deadline; never the same as a wrong answer."""
 
 
+class EndpointError(TenthError):
+    """An endpoint that refuses us, or answers nothing usable however often it is asked."""
+
+
+class BudgetExceeded(TenthError):  # noqa: N818  a limit that held
+    """The next answer could cost more than is left of the money that may be spent."""
+
+
 class QueueFull(TenthError):  # noqa: N818  as queue.Full: a state, and one may try again
     """More requests are waiting than the engine was told to hold."""
