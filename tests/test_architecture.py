@@ -61,6 +61,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "jinja2": ("tokenizer/jinja_child.py",),
     "safetensors": ("checkpoint/tensor_file.py",),
     "math_verify": ("tasks/check_math.py",),
+    "py3langid": ("tasks/ifeval/language.py",),
     "reasoning_gym": ("tasks/reasoning_gym.py",),
     "pyarrow": ("tasks/problem_files.py",),
     "matplotlib": ("reports/figures.py",),

@@ -1,6 +1,7 @@
-"""Which checker judges which problem: our families', reasoning-gym's, or math-verify for everything else.
+"""Which checker judges which problem: our families', reasoning-gym's, multiple choice, checkable instructions,
+or math-verify for everything else.
 
-Why: a batch may mix problems of all three kinds, and whoever scores it should not need to know.
+Why: a batch may mix problems of all kinds, and whoever scores it should not need to know.
 In:  a problem and an answer's text. Out: a Verdict.
 Not here: the checkers.
 """
@@ -9,7 +10,9 @@ from typing import Self
 
 from tenth.base.records import Problem, Verdict
 from tenth.tasks.check_math import MathChecker
+from tenth.tasks.choice import check_choice, is_choice
 from tenth.tasks.generated import FAMILIES
+from tenth.tasks.ifeval.check import INSTRUCTIONS, check_instructions
 from tenth.tasks.reasoning_gym import TASK_PREFIX, GymChecker
 
 
@@ -21,11 +24,15 @@ class Judge:
         self._gym = GymChecker()
 
     def check(self, problem: Problem, answer_text: str) -> Verdict:
-        """Judge by the problem's task."""
+        """Judge by the problem's task, or by the columns that make it multiple choice or instructions."""
         if problem.task in FAMILIES:
             return FAMILIES[problem.task].check(problem, answer_text)
         if problem.task.startswith(TASK_PREFIX):
             return self._gym.check(problem, answer_text)
+        if INSTRUCTIONS in problem.metadata:
+            return check_instructions(problem, answer_text)
+        if is_choice(problem):
+            return check_choice(problem, answer_text)
         return self._math.check(problem, answer_text)
 
     def close(self) -> None:
