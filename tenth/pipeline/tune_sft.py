@@ -3,20 +3,16 @@
 measured -> trained -> measured again, on examples that are set aside, and a model that other tools load.
 In:  a checkpoint, a file of conversations (data/conversations.py).
 Out: a run directory; `model/` in it; the held-out loss before and after.
-The loss falls on what the assistant says. Which examples a step takes follows from (seed, step), so a
-continued run repeats exactly what a checkpoint had not kept.
-Not here: one step (training/sft.py), settings (tune_recipe.py), the command line (cli/sft.py).
+The loss falls on what the assistant says.
+Not here: the steps (sft_trainer.py), settings (tune_recipe.py), the command line (cli/sft.py).
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 from tenth.base.config import apply_overrides, build_recipe
-from tenth.base.errors import RunError
 from tenth.base.files import file_hash, read_json, write_json
 from tenth.base.runlog import MetricSink
 from tenth.checkpoint.model_card import ModelCard
@@ -26,6 +22,7 @@ from tenth.model.transformer import Transformer
 from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.saver import Saver
+from tenth.pipeline.sft_trainer import ExampleSplit, SftPlan, SftTrainer, num_steps, split_examples
 from tenth.pipeline.stage import Outcome, Stage, open_log, run_stages
 from tenth.pipeline.tune import (
     Base,
@@ -39,15 +36,9 @@ from tenth.pipeline.tune import (
     take_over,
     write_card,
 )
-from tenth.pipeline.tune_draw import hold_out, shuffled_places
 from tenth.pipeline.tune_memory import estimate, require_memory
 from tenth.pipeline.tune_recipe import SftRecipe
-from tenth.tokenizer.chat import TrainingExample
-from tenth.training.batches import Layout, TrainedSequence
-from tenth.training.guard import Action, GuardConfig, GuardMemory, judge
-from tenth.training.optim import WeightUpdater
-from tenth.training.schedules import LrSchedule, lr_factor
-from tenth.training.sft import sft_gradients, sft_loss
+from tenth.training.sft import sft_loss
 
 _LR, _LR_ADAPTER = 2e-5, 2e-4  # peak rates where none is given
 _SCORES = "scores.json"
@@ -61,14 +52,6 @@ class SftResult:
     loss_before: float
     loss_after: float
     num_held_out: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExampleSplit:
-    """No prompt is on both sides."""
-
-    training: tuple[TrainedSequence, ...]
-    held_out: tuple[TrainedSequence, ...]
 
 
 def run_sft(
@@ -111,7 +94,7 @@ def _prepare(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, li
     path = Path(recipe.data)
     found = read_examples([path], base.tokenizer, template=base.template, max_tokens=longest)
     split = split_examples(found.examples, most=recipe.eval_examples, source=path)
-    steps = recipe.steps or max(1, round(recipe.epochs * ceil(len(split.training) / recipe.batch_size)))
+    steps = recipe.steps or num_steps(len(split.training), epochs=recipe.epochs, batch_size=recipe.batch_size)
     resolved = recipe.model_copy(update={"max_length": longest, "steps": steps})
     lora_config(resolved, base)  # checks it
     if not found.num_too_long:
@@ -122,25 +105,6 @@ def _prepare(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, li
         split,
         [f"{found.num_too_long:,} of {total:,} examples are longer than {longest} tokens and are left out."],
     )
-
-
-def split_examples(examples: Sequence[TrainingExample], *, most: int, source: Path) -> ExampleSplit:
-    """Hold out `most` prompts, or a tenth if that is less; which ones follows from their ids alone."""
-    chosen = frozenset(hold_out(map(_prompt, examples), most=most, source=source))
-
-    def side(*, is_held_out: bool) -> tuple[TrainedSequence, ...]:
-        return tuple(
-            TrainedSequence(ids=example.ids, trained=tuple(map(bool, example.loss_mask)))
-            for example in examples
-            if (_prompt(example) in chosen) is is_held_out
-        )
-
-    return ExampleSplit(training=side(is_held_out=False), held_out=side(is_held_out=True))
-
-
-def _prompt(example: TrainingExample) -> tuple[int, ...]:
-    """The ids in front of the first that is learnt."""
-    return example.ids[: example.loss_mask.index(1)]
 
 
 def _introduction(out: Path, recipe: SftRecipe, split: ExampleSplit) -> str:
@@ -214,85 +178,42 @@ class _Run:
         recipe = self.recipe
         assert recipe.steps is not None
         model, exact = load_to_learn(self.base, recipe, dtype=self.machine.compute_dtype)
-        trainer = _Trainer(recipe, model, self.split.training, pad_id=self.base.tokenizer.pad_id)
+        trainer = SftTrainer(
+            model, self.split, recipe.optim_config(), _plan(recipe), pad_id=self.base.tokenizer.pad_id
+        )
         take_over(trainer.updater, exact)
         saver = Saver(directory, recipe)
         state = saver.load()
-        first = 0
         if state is not None:
-            first = state.step
-            trainer.updater.load_state_dict(state.tensors)
-            trainer.memory = GuardMemory.from_dict(state.facts["guard"])
-            trainer.num_tokens = int(state.facts["num_tokens"])
+            trainer.restore(state)
+        first = state.step if state is not None else 0
         log = open_log(directory, sinks=self.sinks, from_step=first, total_steps=recipe.steps)
         every = max(1, recipe.steps // recipe.evaluations)
         for step in range(first, recipe.steps):
             metrics = trainer.step(step)
             if (step + 1) % every == 0 or step + 1 == recipe.steps:
-                metrics["val_loss"] = self._held_out_loss(model)
+                metrics["val_loss"] = trainer.held_out_loss()
             log.log(step, metrics)
             if saver.is_due(step + 1):
-                facts = {"guard": trainer.memory.to_dict(), "num_tokens": trainer.num_tokens}
-                saver.save(step + 1, trainer.updater.state_dict(), facts)
+                saver.save(step + 1, trainer.updater.state_dict(), trainer.facts())
         log.end()
         save_trained(self.run_dir, model, self.base, recipe, trainer.updater.masters.state_dict())
-        mean_tokens = max(1, trainer.num_tokens // (recipe.steps * recipe.batch_size))
-        costs = flops_per_token(self.base.config, context_tokens=mean_tokens)
+        costs = flops_per_token(self.base.config, context_tokens=trainer.mean_tokens)
         flops = costs.training if recipe.lora_rank is None else costs.adapting
         return Outcome(tokens=float(trainer.num_tokens), flops=flops * trainer.num_tokens)
 
 
-class _Trainer:
-    """Model, updater and guard of the training stage."""
-
-    def __init__(
-        self, recipe: SftRecipe, model: Transformer, examples: Sequence[TrainedSequence], *, pad_id: int
-    ) -> None:
-        assert recipe.steps is not None
-        self.recipe, self.model, self.examples, self.pad_id = recipe, model, examples, pad_id
-        self.updater = WeightUpdater(model, recipe.optim_config())
-        self.memory, self.num_tokens = GuardMemory(), 0
-        warmup = round(recipe.warmup_ratio * recipe.steps)
-        self.schedule = LrSchedule(
-            warmup_steps=warmup, constant_until=warmup / recipe.steps, cosine_until=1.0, floor=0.0
-        )
-        self.steps = recipe.steps
-        self._places = shuffled_places(len(examples), seed=recipe.seed, stream="sft-order")
-
-    def step(self, step: int) -> dict[str, float]:
-        """One update, unless the guard finds the step unfit."""
-        began = time.perf_counter()
-        stats = sft_gradients(
-            self.model,
-            self.updater,
-            [self.examples[place] for place in self._places(step, self.recipe.batch_size)],
-            micro_batch_tokens=self.recipe.micro_batch_tokens,
-            pad_id=self.pad_id,
-            layout=Layout.PACKED if self.recipe.packing else Layout.PAD_RIGHT,
-        )
-        judgement = judge(self.memory, GuardConfig(), loss=stats.loss, grad_norm=stats.grad_norm)
-        self.memory = judgement.memory
-        factor = lr_factor(self.schedule, step=step, progress=step / self.steps)
-        if judgement.action is Action.CONTINUE:
-            self.updater.apply(lr_factor=factor)
-        else:
-            self.updater.discard()
-        if judgement.action in (Action.ROLLBACK, Action.STOP):
-            # The data of the next steps is fixed, so going back would only meet the same ones again.
-            raise RunError(
-                f"step {step}: the loss is {stats.loss:.4g} and the gradient norm {stats.grad_norm:.4g}, out "
-                f"of all proportion for the {GuardConfig().max_skips + 1}th step in a row; lower the "
-                "learning rate (--lr) in another --out, or look at the examples of these steps."
-            )
-        self.num_tokens += stats.num_tokens
-        seconds = time.perf_counter() - began
-        return stats.metrics() | {
-            "learning_rate": self.recipe.learning_rate * factor,
-            "num_tokens": float(self.num_tokens),
-            "tokens_per_second": stats.num_tokens / seconds,
-            "skipped_updates": float(judgement.action is not Action.CONTINUE),
-            "step_time": seconds,
-        }
+def _plan(recipe: SftRecipe) -> SftPlan:
+    assert recipe.steps is not None
+    return SftPlan(
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        warmup_share=recipe.warmup_ratio,
+        floor=0.0,
+        micro_batch_tokens=recipe.micro_batch_tokens,
+        seed=recipe.seed,
+        is_packed=recipe.packing,
+    )
 
 
 def _card(run: _Run, command: str, result: SftResult) -> ModelCard:

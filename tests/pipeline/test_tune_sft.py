@@ -12,12 +12,13 @@ from tenth.base.errors import ConfigError, DataError, RunError, TenthError
 from tenth.base.files import read_json
 from tenth.checkpoint.companions import load_tokenizer
 from tenth.checkpoint.model_dir import load_model
-from tenth.pipeline import tune_sft
-from tenth.pipeline.tune_recipe import SftRecipe
-from tenth.pipeline.tune_sft import run_sft, split_examples
+from tenth.pipeline import sft_trainer
+from tenth.pipeline.sft_trainer import ExampleSplit, SftPlan, SftTrainer, split_examples
+from tenth.pipeline.tune_sft import run_sft
 from tenth.tokenizer.chat import Template, TrainingExample
 from tenth.training.batches import TrainedSequence
 from tenth.training.guard import GuardConfig
+from tenth.training.optim import OptimConfig
 
 SMALL = ("learning_rate=1e-2", "batch_size=4", "max_length=40")
 
@@ -101,13 +102,13 @@ def test_packing_changes_rounding_only(run):
 
 def test_the_loss_falls_on_the_assistant_alone(run, tmp_path, monkeypatch):
     trained = []
-    real = tune_sft.sft_gradients
+    real = sft_trainer.sft_gradients
 
     def spy(model, updater, examples, **settings):
         trained.extend(examples)
         return real(model, updater, examples, **settings)
 
-    monkeypatch.setattr(tune_sft, "sft_gradients", spy)
+    monkeypatch.setattr(sft_trainer, "sft_gradients", spy)
     chat = make_model(tmp_path / "chat", template=Template.DEEPSEEK)
     run("steps=1", model=str(chat), data=write_rows(tmp_path / "chat.jsonl", conversations()))
     tokenizer = load_tokenizer(chat)
@@ -184,10 +185,11 @@ def test_other_settings_in_the_same_directory_are_named(run, tmp_path):
 
 
 def test_steps_that_are_no_numbers_are_skipped_and_a_row_of_them_stops_the_run(model):
-    recipe = SftRecipe(model="", data="", learning_rate=1e-3, steps=8)
+    plan = SftPlan(steps=8, batch_size=16, warmup_share=0, floor=0, micro_batch_tokens=8192, seed=1)
     network = load_model(model, dtype=torch.float32)
-    examples = [TrainedSequence(ids=(0, 5, 6), trained=(False, True, True))]
-    trainer = tune_sft._Trainer(recipe, network, examples, pad_id=1)
+    examples = (TrainedSequence(ids=(0, 5, 6), trained=(False, True, True)),)
+    split = ExampleSplit(training=examples, held_out=examples)
+    trainer = SftTrainer(network, split, OptimConfig(lr=1e-3), plan, pad_id=1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.no_grad():
         network.norm.weight.fill_(math.inf)
