@@ -98,23 +98,37 @@ def build_pool(
     return LocalPool(Engine(model, settings), tokenizer, adapter=adapter)
 
 
-def reinforce(directory: Path, learner: "Learner", saver: Saver, *, sinks: Sequence[MetricSink]) -> Outcome:
-    """Take the learner through its course, from where it was saved last."""
+def reinforce(
+    directory: Path,
+    learner: "Learner",
+    saver: Saver,
+    *,
+    sinks: Sequence[MetricSink],
+    budget_flops: float | None = None,
+) -> Outcome:
+    """Take the learner through its course, from where it was saved last.
+
+    `budget_flops`: the course ends with the step that reaches it, and not by its number of steps; its last
+    state is saved, so that a larger budget goes on from there.
+    """
     state = saver.load()
-    first, steps = 0, learner.config.steps
+    step, steps = 0, learner.config.steps
     if state is not None:
-        first = state.step
+        step = state.step
         learner.restore(state.tensors, state.facts)
-    log = open_log(directory, sinks=sinks, from_step=first, total_steps=steps)
-    for step in range(first, steps):
+    log = open_log(directory, sinks=sinks, from_step=step, total_steps=steps)
+    while step < steps if budget_flops is None else learner.flops < budget_flops:
         metrics, rollouts = learner.step(step)
         log.log(step, metrics)
         write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(readable, rollouts))
-        if saver.is_due(step + 1):
+        is_last = budget_flops is not None and learner.flops >= budget_flops
+        if is_last or saver.is_due(step + 1):
             saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
         require_scores(rollouts, where=f"{directory.name}, step {step}", steps_in_row=learner.num_unscored)
+        step += 1
     log.end()
-    return Outcome(summary=learner.totals(), tokens=float(learner.num_tokens), flops=learner.flops)
+    summary = learner.totals() | ({} if budget_flops is None else {"steps": step})
+    return Outcome(summary=summary, tokens=float(learner.num_tokens), flops=learner.flops)
 
 
 def require_scores(rollouts: Sequence[Rollout], *, where: str, steps_in_row: int = _MAX_UNSCORED) -> None:

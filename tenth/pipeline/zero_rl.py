@@ -34,8 +34,10 @@ def reinforce_zero(
     tokenizer: Tokenizer,
     *,
     sinks: Sequence[MetricSink],
+    budget_flops: float | None = None,
+    name: str = "model",
 ) -> Outcome:
-    """Train `model` in place; its weights end in `model/`."""
+    """Train `model` in place; its weights end in the directory's `name`. `budget_flops`: see `reinforce`."""
     with ExitStack() as stack:
         judge = stack.enter_context(Judge())
         functions = {
@@ -55,9 +57,10 @@ def reinforce_zero(
             build_pool(model, tokenizer, recipe.rl),
             RewardSet(judge.check, weights=weights, functions=functions),
         )
-        outcome = reinforce(directory, learner, Saver(directory, recipe), sinks=sinks)
+        saver = Saver(directory, recipe)
+        outcome = reinforce(directory, learner, saver, sinks=sinks, budget_flops=budget_flops)
     save_model(
-        directory / "model",
+        directory / name,
         model,
         tokenizer=tokenizer,
         template=recipe.template,
