@@ -1,5 +1,5 @@
-"""Which checker judges which problem: our families', reasoning-gym's, multiple choice, checkable instructions,
-or math-verify for everything else.
+"""Which checker judges which problem: our families', reasoning-gym's, multiple choice, instructions, or
+math-verify for everything else.
 
 Why: a batch may mix problems of all kinds, and whoever scores it should not need to know.
 In:  a problem and an answer's text. Out: a Verdict.

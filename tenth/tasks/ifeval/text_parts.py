@@ -20,8 +20,8 @@ _NEVER_LAST = frozenset(
 _MAYBE_LAST = frozenset(
     re.findall(
         r"\S+",
-        "a.m approx apr aug ave blvd co corp dec dept est etc feb inc jan jr ltd mar nov oct p.m ph.d sep sept "
-        "sr u.k u.n u.s",
+        "a.m approx apr aug ave blvd co corp dec dept est etc feb inc jan jr ltd mar nov oct p.m ph.d sep sr "
+        "u.k u.n u.s",
     )
 )
 
