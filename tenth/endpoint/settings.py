@@ -107,9 +107,9 @@ class EndpointSettings:
 
     @property
     def url(self) -> str:
-        """Where chat completions are asked for."""
+        """Where chat completions are asked for: under /v1, unless the address has a path of its own."""
         base = self.base_url.rstrip("/").removesuffix("/chat/completions")
-        return f"{base if base.endswith('/v1') else base + '/v1'}/chat/completions"
+        return f"{base if urlsplit(base).path else base + '/v1'}/chat/completions"
 
     @property
     def place(self) -> str:

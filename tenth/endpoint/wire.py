@@ -122,9 +122,10 @@ class EventLines:
 
     def feed(self, chunk: bytes) -> list[str]:
         """Every event that is complete now."""
-        if self._ended_by_cr and chunk:
+        if not chunk:
+            return []
+        if self._ended_by_cr:
             chunk = chunk.removeprefix(b"\n")  # the second half of CR LF
-            self._ended_by_cr = False
         *lines, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._ended_by_cr = chunk.endswith(b"\r")
         if lines:

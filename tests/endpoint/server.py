@@ -191,11 +191,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.path.removeprefix("/v1") != "/chat/completions":
-            return self._refuse(404, Act())
+            self._refuse(404, Act())
+            return
         try:
             body = json.loads(raw)
         except ValueError:
-            return self._refuse(400, Act())
+            self._refuse(400, Act())
+            return
         server = self.server.server
         act = server.begin(Asked(path=self.path, headers=dict(self.headers), body=body))
         try:
@@ -208,20 +210,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, server: Server, body: dict[str, Any], act: Act) -> None:
         if self.headers.get("authorization") != f"Bearer {server.key}":
-            return self._refuse(401, act)
+            self._refuse(401, act)
+            return
         if act.body is not None:
             content_type = act.content_type or ("text/event-stream" if body.get("stream") else None)
-            return self._send(act.status, [act.body], act, content_type=content_type)
+            self._send(act.status, [act.body], act, content_type=content_type)
+            return
         if act.status != 200:
-            return self._refuse(act.status, act)
+            self._refuse(act.status, act)
+            return
         fault = _fault(body)
         if fault:
-            return self._refuse(*fault[:1], act, message=fault[1])
+            self._refuse(fault[0], act, message=fault[1])
+            return
         reasoning, content, is_cut = _limited(*server.say(body), limit=body.get("max_tokens", 32768))
         act = dataclasses.replace(act, finish="length") if is_cut else act
         usage = server.usage(body, reasoning, content, is_cut=is_cut)
         if usage["prompt_tokens"] > server.context_tokens:
-            return self._refuse(400, act, message="This model's maximum context length is exceeded.")
+            self._refuse(400, act, message="This model's maximum context length is exceeded.")
+            return
         try:
             if act.thinks_in_content:
                 reasoning, content = None, f"<think>{reasoning}</think>{content}"
@@ -269,7 +276,8 @@ class _Handler(BaseHTTPRequestHandler):
         return is_whole and act.stream_error is None
 
     def _refuse(self, status: int, act: Act, *, message: str | None = None) -> None:
-        text = message or MESSAGES.get(status, "Unexpected").format(key=self.server.server.key)
+        key = self.headers.get("authorization", "").removeprefix("Bearer ")
+        text = message or MESSAGES.get(status, "Unexpected").format(key=key)
         fault = {"message": text, "type": "error", "param": None, "code": str(status)}
         self._send_json(status, {"error": fault}, act)
 
