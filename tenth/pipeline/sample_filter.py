@@ -1,0 +1,164 @@
+"""Many answers to each problem, and the first rule that each of them breaks.
+
+Why: the cold start and rejection sampling ask alike and judge alike. What was sampled is written down part by
+part, so that a run that is killed asks nobody twice.
+In:  problems, a sampler, a checker, limits.
+Out: parts/NNNN.jsonl; `Candidate`s; the name of a rule, or None.
+Not here: what becomes of those that pass (cold_start.py, rejection.py).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tenth.base.files import read_lines, write_lines
+from tenth.base.records import Completion, Finish, Message, Problem, Role, Verdict
+from tenth.base.seeds import stream_random, stream_seed
+from tenth.engine.request import SamplingParams
+from tenth.pipeline.r1_recipe import ReadableSection
+from tenth.pipeline.sample_card import Drops
+from tenth.rollout.collect import prompt_ids
+from tenth.rollout.pool import SamplerPool
+from tenth.tasks.readability import ReadableLimits, faults
+from tenth.tasks.rewards import Check
+from tenth.tasks.shape import AnswerShape
+from tenth.tokenizer.chat import ChatTemplate, render_training, split_thinking
+from tenth.tokenizer.tokenizer import Tokenizer
+
+PARTS = "parts"
+_PROMPTS_PER_PART = 128
+_VERIFIER, _BY_JUDGE = "verifier", "judge"  # in a problem's metadata: no rule can check its answer
+
+Judge = Callable[[Problem, str], Verdict]  # given the problem with its reference answer, and a summary
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One sampled answer."""
+
+    problem: Problem
+    text: str
+    tokens: int
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a candidate must be to be kept."""
+
+    check: Check
+    shape: AnswerShape
+    readable: ReadableSection
+    judge: Judge | None = None
+
+    def first_broken(self, candidate: Candidate) -> str | None:
+        """The first rule that the candidate breaks: ended, right, well-formed, readable."""
+        if candidate.finish is not Finish.STOP:
+            return "cut_off"
+        return self._verdict(candidate) or self._form(candidate)
+
+    def _verdict(self, candidate: Candidate) -> str | None:
+        problem, text = candidate.problem, candidate.text
+        if problem.metadata.get(_VERIFIER) == _BY_JUDGE:
+            if self.judge is None:
+                return "no_judge"
+            verdict = self.judge(problem, split_thinking(text).answer)
+        else:
+            answer = self.shape.extract(text)
+            if answer is None:
+                return "no_answer"
+            verdict = self.check(problem, answer)
+        if verdict.error is not None:
+            return "verifier_error"
+        return None if verdict.is_correct else "wrong"
+
+    def _form(self, candidate: Candidate) -> str | None:
+        if self.shape.format_score(candidate.text) != 1.0:
+            return "form"
+        limits = ReadableLimits(**self.readable.model_dump())
+        found = faults(candidate.text, candidate.problem.language, tokens=candidate.tokens, limits=limits)
+        return found[0] if found else None
+
+
+def kept_by(rules: Rules, candidates: Iterable[Candidate], drops: Drops) -> list[Candidate]:
+    """Those that break no rule; the others are counted by the first that they break."""
+    kept = []
+    for candidate in candidates:
+        broken = rules.first_broken(candidate)
+        if broken is None:
+            kept.append(candidate)
+        else:
+            drops.add(broken, candidate.text)
+    return kept
+
+
+def at_most(count: int, candidates: Sequence[Candidate], drops: Drops, *, seed: int) -> list[Candidate]:
+    """`count` of each problem's, drawn evenly: the shortest would favour answers that skip steps."""
+    by_problem: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_problem.setdefault(candidate.problem.problem_id, []).append(candidate)
+    kept = []
+    for problem_id, group in by_problem.items():
+        stream_random(seed, "one-of-many", problem_id).shuffle(group)
+        kept += group[:count]
+        for each in group[count:]:
+            drops.add("surplus", each.text)
+    return kept
+
+
+def sample_candidates(
+    directory: Path,
+    problems: Sequence[Problem],
+    pool: SamplerPool,
+    *,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    params: SamplingParams,
+) -> list[Candidate]:
+    """`params.n` answers to each problem; parts that are there already are read instead of asked again."""
+    candidates = []
+    for part, start in enumerate(range(0, len(problems), _PROMPTS_PER_PART)):
+        asked = problems[start : start + _PROMPTS_PER_PART]
+        path = directory / PARTS / f"{part:04d}.jsonl"
+        if not path.exists():
+            prompts = [prompt_ids(problem, tokenizer, template=template) for problem in asked]
+            seed = stream_seed(params.seed, "samples", part)
+            groups = pool.sample(prompts, replace(params, seed=seed))
+            write_lines(
+                path,
+                (_row(place, each) for place, group in enumerate(groups) for each in group),
+            )
+        candidates += [_candidate(asked[row["place"]], row) for _, row in read_lines(path)]
+    return candidates
+
+
+def tokens_of_rows(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[[Mapping[str, Any]], int]:
+    """How long a row's conversation is for whoever learns from it."""
+
+    def tokens_of(row: Mapping[str, Any]) -> int:
+        turns = [Message(role=Role(each["role"]), content=each["content"]) for each in row["messages"]]
+        return len(render_training(tokenizer, turns, template=template).ids)
+
+    return tokens_of
+
+
+def shuffled(items: Sequence[T], *, seed: int, stream: str) -> list[T]:
+    """Another order, which follows from the seed."""
+    mixed = list(items)
+    stream_random(seed, stream).shuffle(mixed)
+    return mixed
+
+
+def _row(place: int, completion: Completion) -> dict[str, Any]:
+    return {
+        "place": place,  # of the problem in its part
+        "text": completion.text,
+        "tokens": len(completion.answer_ids),
+        "finish": str(completion.finish),
+    }
+
+
+def _candidate(problem: Problem, row: Mapping[str, Any]) -> Candidate:
+    return Candidate(problem=problem, text=row["text"], tokens=row["tokens"], finish=Finish(row["finish"]))
