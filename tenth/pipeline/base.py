@@ -31,7 +31,7 @@ from tenth.data.shards import TokenSet, load_tokens, write_tokens
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer, initialise
 from tenth.pipeline.checks import check_prompts
-from tenth.pipeline.documents import Solutions
+from tenth.pipeline.documents import Solutions, small_talk
 from tenth.pipeline.frozen import held_out_problems, recipe_families
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.recipe import OptimSection, PretrainSection, ZeroRecipe
@@ -84,7 +84,11 @@ def write_documents(directory: Path, recipe: ZeroRecipe) -> Outcome:
         template=recipe.template,
         seed=stream_seed(recipe.seed, "documents"),
     )
-    sources = [Source(name="solutions", documents=solutions, weight=1 - config.text_share)]
+    rest = 1 - config.text_share - config.small_talk_share
+    sources = [Source(name="solutions", documents=solutions, weight=rest)]
+    if config.small_talk_share:
+        talk = small_talk(template=recipe.template, seed=stream_seed(recipe.seed, "documents"))
+        sources.append(Source(name="small_talk", documents=talk, weight=config.small_talk_share))
     if config.text_files:
         files = dedupe(read_documents([Path(name) for name in config.text_files]))
         clean = decontaminate(files, against=[problem.prompt for problem in held_out_problems(recipe)])

@@ -10,13 +10,17 @@ Not here: tokenising (data/), the families (tasks/).
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
 from tenth.base.records import Problem
-from tenth.base.seeds import stream_random
+from tenth.base.seeds import stream_random, stream_seed
 from tenth.pipeline.recipe import DocumentsSection, FamilySection
+from tenth.tasks.general import preference_pairs
 from tenth.tasks.narration import narrate
 from tenth.tasks.task import Family, Split, Work, split_of
-from tenth.tokenizer.chat import Template, render_text
+from tenth.tokenizer.chat import Template, render_text, split_thinking
+
+_PAIRS_AT_ONCE = 256
 
 
 def solution_text(thinking: str | None, answer: str, *, is_tagged: bool = True) -> str:
@@ -87,3 +91,12 @@ class Solutions:
             return thinking
         is_mixed = rng.random() < self.config.mixed_share
         return narrate(thinking, language=problem.language, rng=rng, is_mixed=is_mixed)
+
+
+def small_talk(*, template: Template, seed: int) -> Iterator[str]:
+    """General questions of the training split without end, half of them answered badly."""
+    rng = stream_random(seed, "small-talk")
+    for turn in count():
+        for pair in preference_pairs(seed=stream_seed(seed, "small-talk", turn), count=_PAIRS_AT_ONCE):
+            said = split_thinking(rng.choice((pair.chosen, pair.rejected))).answer.strip()
+            yield render_text(pair.prompt, f" {said}", template=template)

@@ -5,6 +5,7 @@ whole is saved with the run (base/config.py does the reading). Units stand in th
 are TRL's.
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -44,6 +45,9 @@ class DocumentsSection(Section):
     untagged_share: float = Field(0.15, ge=0, le=1)  # of all: the answer without its tags
     narrated_share: float = Field(0.0, ge=0, le=1)  # of the step-by-step ones: a word in front of each step
     mixed_share: float = Field(0.0, ge=0, le=1)  # of the narrated ones: in both languages, step by step
+    small_talk_share: float = Field(
+        0.0, ge=0, lt=1
+    )  # of the tokens: general questions
     text_files: tuple[str, ...] = ()  # .txt, .jsonl with `text`, .gz of both
     text_share: float = Field(0.0, ge=0, lt=1)  # of the tokens, from text_files
     held_out_share: float = Field(0.01, gt=0, lt=0.5)
@@ -54,6 +58,11 @@ class DocumentsSection(Section):
             raise ValueError(
                 f"text_files names {len(self.text_files)} files and text_share = {self.text_share}; "
                 "set both or neither."
+            )
+        if self.text_share + self.small_talk_share >= 1:
+            raise ValueError(
+                f"text_share = {self.text_share} and small_talk_share = {self.small_talk_share} leave no "
+                "solutions; lower one."
             )
         return self
 
@@ -151,10 +160,18 @@ class ControlsSection(Section):
     enabled: bool = False
 
 
+class FlowName(StrEnum):
+    """Which story a run tells."""
+
+    ZERO = "zero"  # R1-Zero alone
+    R1 = "r1"  # all of it, R1-Zero first
+
+
 class ZeroRecipe(Section):
     """Everything that decides an R1-Zero run."""
 
     name: str
+    flow: FlowName = FlowName.ZERO
     seed: int = 1
     model: str = "tiny-zero"
     template: Template = Template.ZERO_SHORT
@@ -176,3 +193,8 @@ class ZeroRecipe(Section):
             FamilySection(name=path, document_levels=(0, 0), levels=(0, 0)) for path in self.problem_files
         )
         return (*self.families, *files)
+
+    @property
+    def all_rls(self) -> tuple[RlSection, ...]:
+        """Every reinforcement of the flow."""
+        return (self.rl,)

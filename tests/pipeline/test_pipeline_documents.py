@@ -7,9 +7,13 @@ from collections import Counter
 
 import pytest
 
-from tenth.pipeline.documents import Solutions, solution_text, training_problem
+from tenth.pipeline.documents import Solutions, small_talk, solution_text, training_problem
 from tenth.pipeline.frozen import held_out_problems, recipe_families
+from tenth.pipeline.recipe import DocumentsSection, FamilySection
+from tenth.tasks.general import check as general_check
+from tenth.tasks.general import general_problems
 from tenth.tasks.generated import FAMILIES
+from tenth.tasks.rewards import language_consistency
 from tenth.tasks.shape import extract_answer
 from tenth.tasks.task import Split, problem, split_of
 from tenth.tokenizer.chat import Template
@@ -124,3 +128,26 @@ def test_training_problems_reach_every_level_of_their_range(recipe):
     family = FAMILIES["chain_sum"]
     levels = {training_problem(family, (2, 5), rng).level for _ in range(100)}
     assert levels == {2, 3, 4, 5}
+
+
+def test_small_talk_holds_good_and_bad_answers_and_no_question_of_the_test():
+    texts = list(itertools.islice(small_talk(template=Template.ZERO_SHORT, seed=3), 400))
+    asked = {text.partition("\nAssistant: ")[0].removeprefix("User: "): text for text in texts}
+    known = {each.prompt: each for each in general_problems(seed=1, split=Split.TRAIN, count=100)}
+    good = [
+        general_check(known[prompt], text.partition("\nAssistant: ")[2]).is_correct
+        for prompt, text in asked.items()
+        if prompt in known
+    ]
+    assert 0.2 < sum(good) / len(good) < 0.8
+    test = {each.prompt for each in general_problems(seed=1, split=Split.TEST, count=10)}
+    assert not test & set(asked)
+
+
+def test_mixed_narration_stands_in_the_share_that_was_asked_for():
+    config = DocumentsSection(think_share=1.0, narrated_share=1.0, mixed_share=0.5)
+    section = FamilySection(name="chain_sum", document_levels=(8, 8), levels=(8, 8))
+    documents = Solutions([section], FAMILIES, config, template=Template.ZERO_SHORT, seed=1)
+    texts = [text for _, text in itertools.islice(documents.pairs(), 600)]
+    mixed = [language_consistency(text, "en") < 1 for text in texts]
+    assert abs(sum(mixed) / 600 - 0.5) < 0.08  # eight lines all English by chance: 1 in 256
