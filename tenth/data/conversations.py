@@ -1,11 +1,11 @@
-"""SFT and preference files -> examples with a loss mask, preference pairs.
+"""SFT files -> examples with a loss mask.
 
 Why: people's files differ in their column names, and a wrong line must be found by its number, not by a crash
 in the middle of training. One table holds the names that we know.
-In:  .jsonl or .json (also .gz) with `messages`, or `prompt` + `completion`, or an alias; `prompt`, `chosen`,
-     `rejected` for preferences.
-Out: `TrainingExample`s (ids, loss mask) and `PreferencePair`s.
-Not here: how a conversation becomes ids (tokenizer/chat.py), problem files for RL (tasks/).
+In:  .jsonl or .json (also .gz) with `messages`, or `prompt` + `completion`, or an alias.
+Out: `TrainingExample`s (ids, loss mask).
+Not here: how a conversation becomes ids (tokenizer/chat.py), problem files for RL (tasks/), preferences
+(preferences.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tenth.base.errors import ConfigError, DataError
-from tenth.base.records import Message, Record, Role
+from tenth.base.records import Message, Role
 from tenth.data.rows import Row, read_rows
 from tenth.tokenizer.chat import ChatTemplate, TrainingExample, render_trainings
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -40,15 +40,6 @@ class ExampleSet:
     num_too_long: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreferencePair(Record):
-    """A conversation up to the answer, with a better and a worse answer."""
-
-    prompt: tuple[Message, ...]
-    chosen: str
-    rejected: str
-
-
 def read_examples(
     paths: Sequence[Path], tokenizer: Tokenizer, *, template: ChatTemplate, max_tokens: int
 ) -> ExampleSet:
@@ -56,7 +47,7 @@ def read_examples(
     kept: list[TrainingExample] = []
     num_too_long = 0
     rows = list(_rows(paths))
-    rendered = render_trainings(tokenizer, [_messages(row) for row in rows], template=template)
+    rendered = render_trainings(tokenizer, [row_messages(row) for row in rows], template=template)
     for row, example in zip(rows, rendered, strict=True):
         if isinstance(example, DataError):
             raise row.error(str(example)) from example
@@ -76,16 +67,7 @@ def read_examples(
 
 def read_conversations(paths: Sequence[Path]) -> Iterator[list[Message]]:
     """Every conversation of the files, as messages."""
-    return (_messages(row) for row in _rows(paths))
-
-
-def read_preferences(paths: Sequence[Path]) -> Iterator[PreferencePair]:
-    """Every preference pair of the files; both answers must be there and differ."""
-    for row in _rows(paths):
-        chosen, rejected = (_last_text(row, field=field) for field in ("chosen", "rejected"))
-        if chosen == rejected:
-            raise row.error("'chosen' and 'rejected' are the same text; remove the line.")
-        yield PreferencePair(prompt=tuple(_prompt_messages(row)), chosen=chosen, rejected=rejected)
+    return (row_messages(row) for row in _rows(paths))
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[Row]:
@@ -96,29 +78,31 @@ def _named(paths: Sequence[Path]) -> str:
     return ", ".join(str(path) for path in paths)
 
 
-def _messages(row: Row) -> list[Message]:
-    """`messages` wins when a row has both shapes, as elsewhere."""
-    field = _first_field(row, CONVERSATION_FIELDS)
+def row_messages(row: Row) -> list[Message]:
+    """A whole conversation; `messages` wins when a row has both shapes, as elsewhere."""
+    field = first_field(row, CONVERSATION_FIELDS)
     if field is not None:
-        return [*_system(row), *_message_list(row, row.values[field], field=field)]
-    completion = _first_field(row, COMPLETION_FIELDS)
+        return [*_system(row), *message_list(row, row.values[field], field=field)]
+    completion = first_field(row, COMPLETION_FIELDS)
     if completion is None:
         raise row.error(
             f"no field 'messages' and none of {', '.join(COMPLETION_FIELDS)} (fields: {sorted(row.values)}); "
             "rename the columns."
         )
-    return [*_prompt_messages(row), Message(role=Role.ASSISTANT, content=_last_text(row, field=completion))]
+    return [*prompt_messages(row), Message(role=Role.ASSISTANT, content=last_text(row, field=completion))]
 
 
-def _prompt_messages(row: Row) -> list[Message]:
-    field = _first_field(row, (*PROMPT_FIELDS, *CONVERSATION_FIELDS))
+def prompt_messages(row: Row) -> list[Message]:
+    """What is asked: a text, or the messages of a conversation."""
+    """What a row asks: its conversation, or its prompt as one message."""
+    field = first_field(row, (*PROMPT_FIELDS, *CONVERSATION_FIELDS))
     if field is None:
         raise row.error(
             f"none of {', '.join(PROMPT_FIELDS)} (fields: {sorted(row.values)}); rename the columns."
         )
     value = row.values[field]
     if isinstance(value, list):
-        return [*_system(row), *_message_list(row, value, field=field)]
+        return [*_system(row), *message_list(row, value, field=field)]
     text = _text(row, value, field=field)
     if field == "instruction" and row.values.get("input"):
         text += "\n" + _text(row, row.values["input"], field="input")
@@ -130,7 +114,8 @@ def _system(row: Row) -> list[Message]:
     return [Message(role=Role.SYSTEM, content=_text(row, value, field="system"))] if value else []
 
 
-def _message_list(row: Row, value: Any, *, field: str) -> list[Message]:
+def message_list(row: Row, value: Any, *, field: str) -> list[Message]:
+    """The messages of a column."""
     if not isinstance(value, list) or not value:
         raise row.error(f"'{field}' must be a list of messages; mend it.")
     return [_message(row, item, field=field) for item in value]
@@ -151,7 +136,7 @@ def _message(row: Row, item: Any, *, field: str) -> Message:
     )
 
 
-def _last_text(row: Row, *, field: str) -> str:
+def last_text(row: Row, *, field: str) -> str:
     """An answer: a text, a message, or a list that ends with a message."""
     value = row.values.get(field)
     if isinstance(value, list) and value:
@@ -168,5 +153,6 @@ def _text(row: Row, value: Any, *, field: str) -> str:
     return value
 
 
-def _first_field(row: Row, names: Sequence[str]) -> str | None:
+def first_field(row: Row, names: Sequence[str]) -> str | None:
+    """The first of these columns that has a value."""
     return next((name for name in names if row.values.get(name) is not None), None)

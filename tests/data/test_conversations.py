@@ -5,7 +5,7 @@ import pytest
 
 from tenth.base.errors import ConfigError, DataError
 from tenth.base.records import Message, Role
-from tenth.data.conversations import PreferencePair, read_conversations, read_examples, read_preferences
+from tenth.data.conversations import read_conversations, read_examples
 from tenth.tokenizer.chat import Template, render_training
 from tenth.tokenizer.train import train_bpe
 
@@ -100,32 +100,6 @@ def test_a_wrong_line_is_named_with_its_number(file_of, row, message):
         )
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": "q", "chosen": "a", "rejected": "b"},
-        {"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "a"}],
-         "rejected": [{"role": "assistant", "content": "b"}]},
-        {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"},
-         "rejected": {"from": "gpt", "value": "b"}},
-    ],
-)  # fmt: skip
-def test_preference_pairs_of_every_known_shape(file_of, row):
-    assert list(read_preferences(file_of(row))) == [PreferencePair(prompt=(Q,), chosen="a", rejected="b")]
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"prompt": "q", "chosen": "a"}, "line 1: 'rejected' is missing"),
-        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "are the same text"),
-    ],
-)
-def test_a_pair_that_prefers_nothing_is_refused(file_of, row, message):
-    with pytest.raises(DataError, match=message):
-        list(read_preferences(file_of(row)))
-
-
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data here")
 def test_real_files_read_whole():
     dolly = read_examples(
@@ -133,4 +107,3 @@ def test_real_files_read_whole():
     )
     assert len(dolly.examples) + dolly.num_too_long == 1000
     assert sum(1 for _ in read_conversations([SHARED / "sft_identity_en_zh.json"])) == 91
-    assert sum(1 for _ in read_preferences([SHARED / "pref_dpo_en_demo.json"])) == 300
