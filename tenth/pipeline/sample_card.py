@@ -36,9 +36,9 @@ class Drops:
     def add(self, rule: str, text: str) -> None:
         """One more."""
         self.counts[rule] += 1
-        shown = self.examples.setdefault(rule, [])
-        if len(shown) < _EXAMPLES_PER_RULE:
-            shown.append(_shortened(text, _EXAMPLE_CHARS))
+        shown, example = self.examples.setdefault(rule, []), _shortened(text, _EXAMPLE_CHARS)
+        if len(shown) < _EXAMPLES_PER_RULE and example not in shown:
+            shown.append(example)
 
     def absorb(self, other: "Drops", *, prefix: str) -> None:
         """Those of a later filter, under names of their own."""
