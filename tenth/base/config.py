@@ -28,15 +28,19 @@ S = TypeVar("S", bound=Section)
 
 def load_recipe(schema: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
     """Read `path`, apply overrides like `grpo.steps=20`, validate. Every failure is one sentence."""
+    return build_recipe(schema, apply_overrides(read_values(path), overrides), source=str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """A recipe's values as they stand in its file."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"recipe {path} does not exist; `tenth init` writes one to start from.") from error
     except OSError as error:
         raise ConfigError(f"could not read recipe {path}: {error.strerror}; name a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {path} is not valid TOML: {error}; mend that place.") from error
-    return build_recipe(schema, apply_overrides(values, overrides), source=str(path))
 
 
 def build_recipe(schema: type[S], values: dict[str, Any], *, source: str) -> S:

@@ -14,12 +14,11 @@ def freeze(
     recipe: Annotated[Path, typer.Argument(help="a recipe, such as recipes/tiny/zero.toml")],
 ) -> None:
     """Fix a recipe's test set in a file beside it."""
-    from tenth.base.config import load_recipe
     from tenth.base.files import write_json
     from tenth.pipeline.frozen import describe_test_set
-    from tenth.pipeline.recipe import ZeroRecipe
+    from tenth.pipeline.recipes import read_recipe
 
-    loaded = load_recipe(ZeroRecipe, recipe)
+    loaded = read_recipe(recipe)
     target = recipe.with_suffix(".problems.json")
     described = describe_test_set(loaded)
     write_json(target, described)

@@ -8,7 +8,7 @@ Not here: R1-Zero's sections (recipe.py).
 from pydantic import Field, model_validator
 
 from tenth.base.config import Section
-from tenth.pipeline.recipe import OptimSection, PretrainSection, RlSection, ZeroRecipe
+from tenth.pipeline.recipe import FlowName, OptimSection, PretrainSection, RlSection, ZeroRecipe
 from tenth.training.optim import OptimKind
 
 
@@ -38,7 +38,9 @@ class ColdStartSection(Section):
     prompts: int = Field(1024, ge=1)
     samples: int = Field(4, ge=1)  # per prompt
     temperature: float = Field(1.0, gt=0)
+    max_completion_length: int = Field(160, ge=1)
     readable: ReadableSection = ReadableSection(min_language=0.0)  # the rewriting mends the language
+    rewritten: ReadableSection = ReadableSection()
     sft: SftSection = SftSection()
 
 
@@ -48,7 +50,9 @@ class RejectionSection(Section):
     prompts: int = Field(4096, ge=1)
     samples: int = Field(4, ge=1)
     temperature: float = Field(1.0, gt=0)
+    max_completion_length: int = Field(160, ge=1)
     keep_per_prompt: int = Field(1, ge=1)
+    max_domain_ratio: float = Field(2.0, ge=1)  # a domain's rows, times those of the median domain
     general_share: float = Field(0.22, ge=0, lt=1)  # of all rows (table 5: 22.1 %)
     readable: ReadableSection = ReadableSection()
     sft: SftSection = SftSection()
@@ -65,9 +69,18 @@ class RewardModelSection(Section):
     micro_batch_tokens: int = Field(8192, ge=64)
 
 
-class AllScenariosSection(RlSection):
+class ReasoningRlSection(RlSection):
+    """RL of reasoning that keeps to the question's language (3.2.1; B.4.2: a wide clip)."""
+
+    steps: int = Field(40, ge=1)
+    language_weight: float = Field(0.2, ge=0)
+    epsilon: float = Field(10.0, gt=0)
+
+
+class AllScenariosSection(ReasoningRlSection):
     """RL for all scenarios (3.2.2: T = 0.7, 1,700 steps, preference rewards in the last 400 alone)."""
 
+    steps: int = Field(30, ge=1)
     temperature: float = Field(0.7, gt=0)
     preference_steps: int = Field(10, ge=0)  # the last ones: general prompts, judged by the reward models
     general_share: float = Field(0.25, ge=0, le=1)  # of the prompts of those steps
@@ -99,9 +112,15 @@ class StudentSection(Section):
 class R1Recipe(ZeroRecipe):
     """Everything that decides an R1 run."""
 
+    flow: FlowName = FlowName.R1
     cold_start: ColdStartSection = ColdStartSection()
-    reasoning_rl: RlSection = RlSection(steps=40, language_weight=0.2, epsilon=10.0)
+    reasoning_rl: ReasoningRlSection = ReasoningRlSection()
     rejection: RejectionSection = RejectionSection()
     reward_model: RewardModelSection = RewardModelSection()
-    all_rl: AllScenariosSection = AllScenariosSection(steps=30, language_weight=0.2, epsilon=10.0)
+    all_rl: AllScenariosSection = AllScenariosSection()
     student: StudentSection = StudentSection()
+
+    @property
+    def all_rls(self) -> tuple[RlSection, ...]:
+        """Every reinforcement of the flow."""
+        return (self.rl, self.reasoning_rl, self.all_rl, self.student.rl)

@@ -31,16 +31,22 @@ def changed_settings(run_dir: Path, settings: Mapping[str, Any], *, free: Collec
 
     While no stage is done nothing would be lost, so there a mended recipe may replace the one that failed.
     """
+    require_run_or_nothing(run_dir)
     saved = run_dir / RECIPE
-    if saved.exists():
-        before = read_json(saved)
-        names = [key for key in settings if key not in free and before.get(key) != settings[key]]
-        return names if has_results(run_dir) else []
+    if not saved.exists() or not has_results(run_dir):
+        return []
+    before = read_json(saved)
+    return [key for key in settings if key not in free and before.get(key) != settings[key]]
+
+
+def require_run_or_nothing(run_dir: Path) -> None:
+    """A RunError where something lies that is no run."""
+    if (run_dir / RECIPE).exists():
+        return
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file; name a directory for the run.")
     if run_dir.exists() and any(not path.name.startswith(_FIRST_FILES) for path in run_dir.iterdir()):
         raise RunError(f"{run_dir} exists and is not a run; choose another name for the run.")
-    return []
 
 
 def describe_run(

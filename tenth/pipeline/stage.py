@@ -1,12 +1,15 @@
 """A run is a directory, a stage is a sub-directory, and DONE.json is written last.
 
-Why: whatever kills a run, what is on disk says exactly how far it came. A stage is redone from its last
-checkpoint unless its DONE.json names the same fingerprint: recipe section, stages before it, format version.
-In:  a list of `Stage`s.  Out: files. Not here: what the stages do (zero.py).
+Why: whatever kills a run, what is on disk says exactly how far it came. A stage depends on its settings and
+on the stages that it names in `needs`, and on nothing else: its inputs.json holds the fingerprint of both, so
+a changed setting makes again what hangs on it and leaves the rest alone.
+In:  a list of `Stage`s.  Out: files. Not here: what the stages do (zero.py, r1.py), whether work that other
+settings made may be removed (flow.py asks).
 """
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,12 @@ from typing import Any
 from tenth.base.errors import RunError
 from tenth.base.files import read_json, text_hash, write_json
 from tenth.base.runlog import MetricSink, RunLog
+from tenth.checkpoint.whole_dir import PARTIAL, remove_directory
 
-FORMAT_VERSION = 1
-_WORK = ("checkpoint", "samples")  # what a stage continues from; without it, it begins anew
+FORMAT_VERSION = 1  # of a run directory
+_RECORD_VERSION = 2  # of inputs.json; the first chained every stage to all before it
+_INPUTS, _DONE = "inputs.json", "DONE.json"
+_NO_WORK = {_INPUTS, "clock.json", "metrics.jsonl"}  # what nobody would miss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,23 +41,30 @@ class Stage:
     name: str
     settings: Any
     run: Callable[[Path], Outcome]
+    needs: tuple[str, ...] = ()  # the stages whose results it reads
 
 
-def run_stages(run_dir: Path, stages: Sequence[Stage]) -> None:
-    """Run what is not done yet, in order."""
-    fingerprint = f"format {FORMAT_VERSION}"
-    for number, stage in enumerate(stages, start=1):
-        fingerprint = text_hash(fingerprint, stage.name, repr(stage.settings))
-        directory = run_dir / f"{number:02d}-{stage.name}"
-        if _is_done(directory, fingerprint):
+def stage_dirs(run_dir: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Where the stages of a story are, by name."""
+    return {name: run_dir / f"{number:02d}-{name}" for number, name in enumerate(names, start=1)}
+
+
+def run_stages(run_dir: Path, stages: Sequence[Stage], *, only: str | None = None) -> None:
+    """Run what is not done yet, in order; or of all that the stage called `only`."""
+    records = _records(run_dir, stages)
+    for stage, directory in _placed(run_dir, stages):
+        if only not in (None, stage.name):
             continue
-        write_json(directory / "inputs.json", {"fingerprint": fingerprint, "settings": stage.settings})
+        record = records[stage.name]
+        if _is_done(directory, record):
+            continue
+        _begin(directory, record)
         clock = StageClock(directory)
         outcome = stage.run(directory)
         write_json(
-            directory / "DONE.json",
+            directory / _DONE,
             {
-                "fingerprint": fingerprint,
+                "fingerprint": record["fingerprint"],
                 "seconds": clock.seconds(),
                 "summary": outcome.summary,
                 "tokens": outcome.tokens,
@@ -60,15 +73,121 @@ def run_stages(run_dir: Path, stages: Sequence[Stage]) -> None:
         )
 
 
-def _is_done(directory: Path, fingerprint: str) -> bool:
-    marker = directory / "DONE.json"
-    has_work = marker.exists() or any((directory / name).exists() for name in _WORK)
-    if has_work and read_json(directory / "inputs.json").get("fingerprint") != fingerprint:
+def stale_stages(run_dir: Path, stages: Sequence[Stage]) -> list[str]:
+    """Names of the stages with work that other settings made, or other results of what they need."""
+    records = _records(run_dir, stages)
+    return [
+        stage.name
+        for stage, directory in _placed(run_dir, stages)
+        if _has_work(directory) and not _is_made_by(directory, records[stage.name])
+    ]
+
+
+def done_stages(run_dir: Path, stages: Sequence[Stage]) -> list[str]:
+    """Names of the stages that have ended, stale ones among them."""
+    return [stage.name for stage, directory in _placed(run_dir, stages) if (directory / _DONE).exists()]
+
+
+def remove_stages(run_dir: Path, stages: Sequence[Stage], names: Iterable[str]) -> None:
+    """Remove the directories of these stages, the last one first."""
+    directories = stage_dirs(run_dir, (stage.name for stage in stages))
+    for name in reversed(list(names)):
+        remove_directory(directories[name])
+
+
+def renew_stage(run_dir: Path, stages: Sequence[Stage], name: str) -> None:
+    """Empty the directory of a stage that is done, and mark it: what needs it will be made again, too."""
+    directory = stage_dirs(run_dir, (stage.name for stage in stages))[name]
+    if not (directory / _DONE).exists():
+        return  # it goes on where it was stopped
+    # First of all the mark: a kill from here on must not leave what needs the stage looking up to date.
+    write_json(directory / _INPUTS, {"again": int(_read_record(directory).get("again", 0)) + 1})
+    (directory / _DONE).unlink()
+    for path in directory.iterdir():
+        if path.is_dir():
+            remove_directory(path)
+        elif path.name != _INPUTS:
+            path.unlink()
+
+
+def adopt_records(run_dir: Path, stages: Sequence[Stage]) -> None:
+    """Bring the records of an earlier version up to date.
+
+    `stages` are those of the recipe that made the run, read by this version. Keys that the recorded settings
+    do not have did not exist then, so they stand at their defaults.
+    """
+    now, before = _records(run_dir, stages), {}
+    for stage, directory in _placed(run_dir, stages):
+        record = before[stage.name] = _read_record(directory)
+        if not record.get("fingerprint") or record["fingerprint"] == now[stage.name]["fingerprint"]:
+            continue
+        is_older = record.get("version", 1) < _RECORD_VERSION or record["settings"] != stage.settings
+        needs = record.get("needs", {})
+        is_whole = all(before[name].get("fingerprint") == made for name, made in needs.items())
+        if is_older and is_whole and _is_part(record["settings"], stage.settings):
+            write_json(directory / _INPUTS, now[stage.name])
+
+
+def _placed(run_dir: Path, stages: Sequence[Stage]) -> list[tuple[Stage, Path]]:
+    return list(zip(stages, stage_dirs(run_dir, (stage.name for stage in stages)).values(), strict=True))
+
+
+def _records(run_dir: Path, stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
+    """What inputs.json of each stage says when its settings and what it needs made it."""
+    records: dict[str, dict[str, Any]] = {}
+    for stage, directory in _placed(run_dir, stages):
+        needs = {name: records[name]["fingerprint"] for name in stage.needs}
+        again = int(_read_record(directory).get("again", 0))
+        parts = [f"record {_RECORD_VERSION}", stage.name, json.dumps(stage.settings, sort_keys=True)]
+        parts += [*needs.values(), *([f"again {again}"] if again else [])]
+        records[stage.name] = {
+            "version": _RECORD_VERSION,
+            "fingerprint": text_hash(*parts),
+            "settings": stage.settings,
+            "needs": needs,
+            **({"again": again} if again else {}),
+        }
+    return records
+
+
+def _read_record(directory: Path) -> dict[str, Any]:
+    path = directory / _INPUTS
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _is_made_by(directory: Path, record: Mapping[str, Any]) -> bool:
+    return bool(_read_record(directory).get("fingerprint") == record["fingerprint"])
+
+
+def _has_work(directory: Path) -> bool:
+    """Whether the directory holds more than the notes of a stage that came to nothing."""
+    if not directory.is_dir():
+        return False
+    names = (path.name for path in directory.iterdir())
+    return any(name not in _NO_WORK and not name.endswith(PARTIAL) for name in names)
+
+
+def _is_done(directory: Path, record: Mapping[str, Any]) -> bool:
+    if _has_work(directory) and not _is_made_by(directory, record):
         raise RunError(
             f"{directory} was made by another recipe; give the run another name (name=...) or remove it "
             f"with `tenth runs clean {directory.parent.name}`."
         )
-    return marker.exists()
+    return (directory / _DONE).exists()
+
+
+def _begin(directory: Path, record: Mapping[str, Any]) -> None:
+    """Write down what the stage is made from; the time and notes of other settings go."""
+    if directory.exists() and not _is_made_by(directory, record):
+        remove_directory(directory)
+    write_json(directory / _INPUTS, record)
+
+
+def _is_part(one: Any, other: Any) -> bool:
+    """Whether all that `one` says stands in `other`, too."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(key in other and _is_part(value, other[key]) for key, value in one.items())
+    return bool(one == other)
 
 
 class StageClock:

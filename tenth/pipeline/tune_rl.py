@@ -34,7 +34,7 @@ from tenth.pipeline.reinforce import (
     require_scores,
 )
 from tenth.pipeline.saver import Saver
-from tenth.pipeline.stage import Outcome, Stage, open_log, run_stages
+from tenth.pipeline.stage import Outcome, Stage, adopt_records, open_log, run_stages
 from tenth.pipeline.tune import (
     Base,
     adapter_of,
@@ -108,7 +108,9 @@ def run_rl(
         run = _Run(
             run_dir=out, recipe=recipe, base=base, split=split, rewards=rewards, machine=machine, sinks=sinks
         )
-        run_stages(out, run.stages(settings))
+        stages = run.stages(settings)
+        adopt_records(out, stages)  # of an earlier version
+        run_stages(out, stages)
         before, after = (run.scores(name) for name in ("01-measure-before", "03-measure-after"))
         write_card(out, _card(run, command, before, after), base, recipe)
     return RlResult(run_dir=out, before=before, after=after)
@@ -213,8 +215,8 @@ class _Run:
         """The story."""
         return [
             Stage(name="measure-before", settings=settings, run=self._measure_before),
-            Stage(name="rl", settings=settings, run=self._reinforce),
-            Stage(name="measure-after", settings=settings, run=self._measure_after),
+            Stage(name="rl", needs=("measure-before",), settings=settings, run=self._reinforce),
+            Stage(name="measure-after", needs=("rl",), settings=settings, run=self._measure_after),
         ]
 
     def scores(self, stage: str) -> HeldOut:

@@ -23,7 +23,7 @@ from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.sft_trainer import ExampleSplit, SftPlan, SftTrainer, num_steps, split_examples
-from tenth.pipeline.stage import Outcome, Stage, open_log, run_stages
+from tenth.pipeline.stage import Outcome, Stage, adopt_records, open_log, run_stages
 from tenth.pipeline.tune import (
     Base,
     begin_run,
@@ -76,7 +76,9 @@ def run_sft(
         for sentence in (*note, _introduction(out, recipe, split)):
             say(sentence)
         run = _Run(run_dir=out, recipe=recipe, base=base, split=split, machine=machine, sinks=sinks)
-        run_stages(out, run.stages(settings))
+        stages = run.stages(settings)
+        adopt_records(out, stages)  # of an earlier version
+        run_stages(out, stages)
         result = SftResult(
             run_dir=out,
             loss_before=run.loss("01-measure-before"),
@@ -142,8 +144,8 @@ class _Run:
         """The story."""
         return [
             Stage(name="measure-before", settings=settings, run=self._measure_before),
-            Stage(name="sft", settings=settings, run=self._train),
-            Stage(name="measure-after", settings=settings, run=self._measure_after),
+            Stage(name="sft", needs=("measure-before",), settings=settings, run=self._train),
+            Stage(name="measure-after", needs=("sft",), settings=settings, run=self._measure_after),
         ]
 
     def loss(self, stage: str) -> float:

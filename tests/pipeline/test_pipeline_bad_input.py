@@ -84,7 +84,7 @@ def test_a_prompt_longer_than_the_context_is_refused_before_the_base_is_trained(
 
 @pytest.mark.parametrize("need", ["_memory_needed", "_disk_needed"])
 def test_a_run_that_does_not_fit_takes_no_name(tmp_path, monkeypatch, need):
-    monkeypatch.setattr(f"tenth.pipeline.zero.{need}", lambda _: 1 << 60)
+    monkeypatch.setattr(f"tenth.pipeline.flow.{need}", lambda _: 1 << 60)
     assert "this run needs about" in refused(tmp_path)
 
 
@@ -150,11 +150,15 @@ def test_text_files_are_part_of_the_corpus_but_for_pages_that_quote_the_test(tmp
 def test_another_recipe_in_the_directory_is_refused_and_nothing_is_lost(finished):
     before = sorted(path for path in finished.rglob("*"))
     with pytest.raises(
-        RunError, match=r"was made by another recipe \('rl' differs\); give this run another name"
+        RunError,
+        match=r"rl.steps changed, so zero, measure-zero will run again and what they hold would be removed "
+        r"\(documents, base, measure-base stay\); add --yes to agree, or give the run another name",
     ):
         run_zero(SMOKE, ["rl.steps=9"], runs_dir=finished.parent)
-    with pytest.raises(RunError, match="'seed' differs"):
+    with pytest.raises(RunError, match=r"seed changed, so documents, base, .* \(nothing stays\)"):
         run_zero(finished, ["seed=9"])
+    with pytest.raises(RunError, match="is the run 'smoke', not 'fog'; begin another run from a recipe file"):
+        run_zero(finished, ["name=fog"])
     assert sorted(path for path in finished.rglob("*")) == before
     assert read_json(finished / "recipe.json")["rl"]["steps"] == 6
 
