@@ -52,7 +52,8 @@ DOORS: dict[str, tuple[str, ...]] = {
         "cli/chat.py",
     ),
     "numpy": (
-        *("data/shards.py", "data/pretrain_stream.py"),
+        *("data/shards.py", "data/pretrain_stream.py", "data/shingles.py", "data/near_duplicates.py"),
+        "data/decontamination.py",
         *("checkpoint/gguf_blocks.py", "checkpoint/gguf_writer.py"),
     ),
     "gguf": ("checkpoint/gguf_blocks.py", "checkpoint/gguf_writer.py"),
@@ -63,7 +64,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "math_verify": ("tasks/check_math.py",),
     "py3langid": ("tasks/ifeval/language.py",),
     "reasoning_gym": ("tasks/reasoning_gym.py",),
-    "pyarrow": ("tasks/problem_files.py",),
+    "pyarrow": ("tasks/problem_files.py", "data/rows.py"),
     "matplotlib": ("reports/figures.py",),
     "tensorboard": ("cli/tensorboard.py",),
     "httpx": ("endpoint/",),

@@ -15,6 +15,7 @@ from tenth.base.errors import TenthError
 from tenth.cli import (
     chat,
     convert,
+    data,
     export,
     freeze,
     init,
@@ -48,6 +49,7 @@ commands.command()(convert.convert)
 commands.command()(quantize.quantize)
 commands.command()(export.export)
 commands.add_typer(tasks.app, name="tasks")
+commands.add_typer(data.app, name="data")
 commands.command()(init.init)
 commands.command()(freeze.freeze)
 

@@ -7,7 +7,6 @@ Out: iterators of document texts.
 Not here: text to tokens on disk (shards.py), the order in which training sees them (pretrain_stream.py).
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 from tenth.base.errors import ConfigError, DataError
 from tenth.base.files import text_hash
 from tenth.data.rows import read_rows, read_text_lines, require_file
+from tenth.data.shingles import NGRAM_WORDS, run_hashes, words_of
 
 TEXT_DOCUMENT_CHARACTERS = 65_536  # a longer .txt file is cut at the next blank line
-NGRAM_WORDS = 10  # R1 (arXiv:2501.12948v2, D.1) drops texts that share a 10-gram with a test
-_WORD = re.compile(r"[^\W_\u4e00-\u9fff]+|[\u4e00-\u9fff]")  # Chinese is compared character by character
+TEXT_DOCUMENT_MOST = 1 << 20  # and where none comes, at the next line
 _KINDS = (".txt", ".jsonl", ".json")
 
 
@@ -132,6 +131,9 @@ def _text_documents(path: Path) -> Iterator[str]:
             yield "".join(lines)
             lines, num_characters = [], 0
             continue
+        if num_characters >= TEXT_DOCUMENT_MOST:
+            yield "".join(lines)
+            lines, num_characters = [], 0
         lines.append(line)
         num_characters += len(line)
     yield "".join(lines)
@@ -148,5 +150,4 @@ def _row_documents(path: Path) -> Iterator[str]:
 
 
 def _ngrams(text: str) -> set[int]:
-    words = _WORD.findall(text.lower())
-    return {hash(tuple(words[i : i + NGRAM_WORDS])) for i in range(len(words) - NGRAM_WORDS + 1)}
+    return set(run_hashes(words_of(text), NGRAM_WORDS).tolist())

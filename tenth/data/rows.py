@@ -1,7 +1,7 @@
-"""The objects in a data file, with the place each one came from: .jsonl, .json, either of them gzipped.
+"""The objects in a data file, with the place each one came from: .jsonl, .json (also .gz), .parquet.
 
 Why: every reader of this room must name file and line when something is wrong, so the place travels with
-the row.
+the row. The files are strangers': a line, an array and what a gzipped file unfolds to have limits.
 Not here: what a row means (corpus.py, conversations.py).
 """
 
@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from tenth.base.errors import DataError
+
+MAX_LINE_BYTES = 16 << 20  # of one line; the longest novel has 3 MB
+MAX_ARRAY_BYTES = 64 << 20  # of a .json file, which has to be read at once
+MAX_EXPANSION = 200  # gzip makes text 3 to 30 times smaller; a small file may unfold to MAX_ARRAY_BYTES
+_PARQUET_ROWS = 1000  # read at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,38 +41,87 @@ def require_file(path: Path) -> Path:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Every object of a .jsonl file (one a line) or a .json file (one array)."""
+    """Every object of a .jsonl file (one a line), a .json file (one array) or a .parquet file."""
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
     if path.name.removesuffix(".gz").endswith(".json"):
         yield from _array_rows(path)
         return
     for number, line in read_text_lines(path):
         if line.strip():
             place = f"{path}, line {number}"
-            yield Row(place=place, values=_mapping(_parsed(line, place=place), place=place))
+            yield row_of(line, place=place)
+
+
+def row_of(text: str | bytes, *, place: str) -> Row:
+    """The object that a line holds."""
+    return Row(place=place, values=_mapping(_parsed(text, place=place), place=place))
 
 
 def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line with its newline) of a UTF-8 file, gzipped or not."""
-    number = 0
+    for number, line in read_byte_lines(path):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file."
+            ) from error
+
+
+def read_byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The same before it is text."""
+    number, num_bytes = 0, 0
     try:
+        most = max(MAX_ARRAY_BYTES, require_file(path).stat().st_size * MAX_EXPANSION)
         with _open(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file.") from error
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number, num_bytes = number + 1, num_bytes + len(line)
+                _require_bounded(path, number, len(line), num_bytes=num_bytes, most=most)
+                yield number, line
     except (zlib.error, EOFError, OSError) as error:
         raise DataError(
             f"{path}: unreadable behind line {number} ({error}); fetch or pack it again."
         ) from error
 
 
+def _require_bounded(path: Path, number: int, line_bytes: int, *, num_bytes: int, most: int) -> None:
+    if line_bytes > MAX_LINE_BYTES:
+        raise DataError(
+            f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
+            "put one object or paragraph on a line."
+        )
+    if num_bytes > most:
+        raise DataError(
+            f"{path}: unfolds to more than {MAX_EXPANSION} times its size, which no text does; "
+            "unpack and look at it, then name the unpacked file."
+        )
+
+
 def _open(path: Path) -> IO[bytes]:
-    require_file(path)
     return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"reading {path} needs pyarrow; run pip install tenth[parquet].") from error
+    try:
+        batches = parquet.ParquetFile(require_file(path)).iter_batches(batch_size=_PARQUET_ROWS)
+        items = (item for batch in batches for item in batch.to_pylist())
+        for number, item in enumerate(items, start=1):
+            yield Row(place=f"{path}, row {number}", values=item)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} is not a readable Parquet file ({error}); write it again or use JSONL."
+        ) from error
+
+
 def _array_rows(path: Path) -> Iterator[Row]:
-    items = _parsed("".join(line for _, line in read_text_lines(path)), place=str(path))
+    items = read_json_file(path)
     if not isinstance(items, list):
         raise DataError(
             f"{path}: a .json file must hold an array of objects; for one object a line use .jsonl."
@@ -77,10 +131,32 @@ def _array_rows(path: Path) -> Iterator[Row]:
         yield Row(place=place, values=_mapping(item, place=place))
 
 
-def _parsed(text: str, *, place: str) -> Any:
+def read_json_file(path: Path) -> Any:
+    """The value in a .json file."""
+    return _parsed(_whole_text(path), place=str(path))
+
+
+def _whole_text(path: Path) -> str:
+    """Of a .json file, one line of which may be as long as the file."""
+    try:
+        with _open(require_file(path)) as file:
+            data = file.read(MAX_ARRAY_BYTES + 1)
+        if len(data) > MAX_ARRAY_BYTES:
+            raise DataError(
+                f"{path}: larger than {MAX_ARRAY_BYTES >> 20} MiB, and an array must be read at once; "
+                "write one object a line as .jsonl."
+            )
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason}); convert the file.") from error
+    except (zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{path}: unreadable ({error}); fetch or pack it again.") from error
+
+
+def _parsed(text: str | bytes, *, place: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise DataError(f"{place}: not valid JSON ({error}); mend or remove it.") from error
 
 
