@@ -133,7 +133,9 @@ class EndpointSettings:
 def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # what a resolver will do; a UnicodeError is a ValueError
         is_fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_fine = is_fine and url.isprintable() and " " not in url
     except ValueError:
         is_fine = False
     else:
