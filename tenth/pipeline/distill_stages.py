@@ -32,12 +32,13 @@ from tenth.pipeline.base import pretrain
 from tenth.pipeline.documents import training_problem
 from tenth.pipeline.frozen import recipe_families
 from tenth.pipeline.machine import Machine
-from tenth.pipeline.r1_recipe import R1Recipe, RejectionSection
+from tenth.pipeline.r1_recipe import R1Recipe
 from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.rejection import build_rejection_set
 from tenth.pipeline.stage import Outcome
 from tenth.pipeline.supervised import supervise
 from tenth.pipeline.zero_rl import reinforce_zero
+from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import LocalPool
 from tenth.tasks.judge import Judge
 from tenth.tokenizer.chat import Template
@@ -62,29 +63,33 @@ def ask_teacher(
     """Training problems answered by R1 (T = 0.6): the right and readable answers, one set for the student."""
     student, tokenizer = recipe.student, Tokenizer.load(documents)
     model = load_model(teacher / MODEL, dtype=machine.compute_dtype)
-    section = RejectionSection(
-        prompts=student.prompts,
-        samples=student.samples,
-        temperature=student.temperature,
-        keep_per_prompt=student.samples,
-        general_share=0.0,
-        readable=recipe.rejection.readable,
-    )
+    problems = distinct_problems(recipe, student.prompts, stream="distill-problems")
+    asked = {
+        "prompts": student.prompts,
+        "samples": student.samples,
+        "keep_per_prompt": student.samples,
+        "temperature": student.temperature,
+        "general_share": 0.0,
+    }
     with Judge() as judge:
         outcome = build_rejection_set(
             directory,
-            problems=distinct_problems(recipe, student.prompts, stream="distill-problems"),
+            problems=problems,
             pool=LocalPool(Engine(model, _WIDE), tokenizer),
             tokenizer=tokenizer,
             template=Template.DEEPSEEK,
             check=judge.check,
-            section=section,
+            section=recipe.rejection.model_copy(update=asked),
             seed=stream_seed(recipe.seed, "distill-data"),
             lineage={"model": f"{recipe.name}, {teacher.name.partition('-')[2]}", "verifier": "rules"},
             general=(),
         )
-    cost = flops_per_token(model.config, context_tokens=recipe.rl.max_completion_length).forward
-    return replace(outcome, flops=cost * (outcome.tokens or 0.0))
+    # Every sampled answer, kept or not, and the prompt in front of it.
+    prompts = (len(prompt_ids(problem, tokenizer, template=Template.DEEPSEEK)) for problem in problems)
+    tokens = (outcome.tokens or 0.0) + student.samples * sum(prompts)
+    context = max(1, round(tokens / (student.samples * len(problems))))
+    cost = flops_per_token(model.config, context_tokens=context).forward
+    return replace(outcome, tokens=tokens, flops=cost * tokens)
 
 
 def tune_student(
