@@ -9,6 +9,7 @@ Not here: what becomes of those that pass (cold_start.py, rejection.py).
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,20 +118,20 @@ def sample_candidates(
     template: ChatTemplate,
     params: SamplingParams,
 ) -> list[Candidate]:
-    """`params.n` answers to each problem; parts that are there already are read instead of asked again."""
-    candidates = []
+    """`params.n` answers to each problem; parts that are there are read instead of asked again."""
+    candidates: list[Candidate] = []
     for part, start in enumerate(range(0, len(problems), _PROMPTS_PER_PART)):
         asked = problems[start : start + _PROMPTS_PER_PART]
+        answered = [problem for problem in asked for _ in range(params.n)]
         path = directory / PARTS / f"{part:04d}.jsonl"
-        if not path.exists():
+        rows = [row for _, row in read_lines(path)] if path.exists() else []
+        if [row["problem_id"] for row in rows] != [problem.problem_id for problem in answered]:
             prompts = [prompt_ids(problem, tokenizer, template=template) for problem in asked]
             seed = stream_seed(params.seed, "samples", part)
             groups = pool.sample(prompts, replace(params, seed=seed))
-            write_lines(
-                path,
-                (_row(place, each) for place, group in enumerate(groups) for each in group),
-            )
-        candidates += [_candidate(asked[row["place"]], row) for _, row in read_lines(path)]
+            rows = list(map(_row, answered, chain.from_iterable(groups)))
+            write_lines(path, rows)
+        candidates += map(_candidate, answered, rows)
     return candidates
 
 
@@ -151,9 +152,9 @@ def shuffled(items: Sequence[T], *, seed: int, stream: str) -> list[T]:
     return mixed
 
 
-def _row(place: int, completion: Completion) -> dict[str, Any]:
+def _row(problem: Problem, completion: Completion) -> dict[str, Any]:
     return {
-        "place": place,  # of the problem in its part
+        "problem_id": problem.problem_id,
         "text": completion.text,
         "tokens": len(completion.answer_ids),
         "finish": str(completion.finish),
