@@ -17,6 +17,7 @@ from tenth.base.seeds import stream_random, stream_seed
 from tenth.pipeline.recipe import DocumentsSection, FamilySection
 from tenth.tasks.general import preference_pairs
 from tenth.tasks.narration import narrate
+from tenth.tasks.shape import write_summary
 from tenth.tasks.task import Family, Split, Work, split_of
 from tenth.tokenizer.chat import Template, render_text, split_thinking
 
@@ -24,7 +25,7 @@ _PAIRS_AT_ONCE = 256
 
 
 def solution_text(thinking: str | None, answer: str, *, is_tagged: bool = True) -> str:
-    """The assistant's side of a document, in R1-Zero's shape."""
+    """The assistant's side of a document, in R1-Zero's shape or with the bare `answer` behind it."""
     shown = f"<answer>{answer}</answer>" if is_tagged else f" {answer}"
     return shown if thinking is None else f"<think>{thinking}</think>{shown}"
 
@@ -83,7 +84,9 @@ class Solutions:
         work = family.work(problem, rng, kind=kind)
         thinking = self._narrated(work.thinking, problem, rng) if thinks else None
         self.kinds[f"{'worked' if thinks else 'direct'}_{kind}{'' if is_tagged else '_untagged'}"] += 1
-        return solution_text(thinking, work.answer, is_tagged=is_tagged)
+        is_boxed = not is_tagged and config.boxed_share > 0 and rng.random() < config.boxed_share
+        answer = write_summary(work.answer, language=problem.language) if is_boxed else work.answer
+        return solution_text(thinking, answer, is_tagged=is_tagged)
 
     def _narrated(self, thinking: str, problem: Problem, rng: random.Random) -> str:
         # No share, no draw: a recipe without narration keeps the documents that it always had.

@@ -43,6 +43,7 @@ class DocumentsSection(Section):
         0.05, ge=0, le=1
     )  # of the step-by-step ones: a slip that is noticed and redone
     untagged_share: float = Field(0.15, ge=0, le=1)  # of all: the answer without its tags
+    boxed_share: float = Field(0.0, ge=0, le=1)  # of the untagged ones: a sentence with \\boxed{}
     narrated_share: float = Field(0.0, ge=0, le=1)  # of the step-by-step ones: a word in front of each step
     mixed_share: float = Field(0.0, ge=0, le=1)  # of the narrated ones: in both languages, step by step
     small_talk_share: float = Field(
