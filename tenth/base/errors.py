@@ -56,5 +56,9 @@ class BudgetExceeded(TenthError):  # noqa: N818  a limit that held
     """The next answer could cost more than is left of the money that may be spent."""
 
 
+class SandboxUnavailable(TenthError):  # noqa: N818  a state of the machine
+    """This machine offers no way to contain a program, so none is run."""
+
+
 class QueueFull(TenthError):  # noqa: N818  as queue.Full: a state, and one may try again
     """More requests are waiting than the engine was told to hold."""

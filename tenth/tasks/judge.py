@@ -9,6 +9,8 @@ Not here: the checkers.
 from typing import Self
 
 from tenth.base.records import Problem, Verdict
+from tenth.tasks.check_code import TASK_PREFIX as CODE_PREFIX
+from tenth.tasks.check_code import CodeChecker
 from tenth.tasks.check_math import MathChecker
 from tenth.tasks.choice import check_choice, is_choice
 from tenth.tasks.generated import FAMILIES
@@ -22,6 +24,7 @@ class Judge:
     def __init__(self) -> None:
         self._math = MathChecker()
         self._gym = GymChecker()
+        self._code = CodeChecker()
 
     def check(self, problem: Problem, answer_text: str) -> Verdict:
         """Judge by the problem's task, or by the columns that make it multiple choice or instructions."""
@@ -33,12 +36,15 @@ class Judge:
             return check_instructions(problem, answer_text)
         if is_choice(problem):
             return check_choice(problem, answer_text)
+        if problem.task.startswith(CODE_PREFIX):
+            return self._code.check(problem, answer_text)
         return self._math.check(problem, answer_text)
 
     def close(self) -> None:
         """End the workers."""
         self._math.close()
         self._gym.close()
+        self._code.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,130 @@
+"""Judge code by running it: functions against tests (HumanEval, MBPP), programs against inputs and outputs.
+
+Why: the reward for code is whether it compiles and passes the tests (DeepSeek-R1, arXiv:2501.12948, section
+2.2.2). It is run in a sandbox, and the judge never shares a process with it.
+In:  a problem whose metadata["code"] holds its tests, and what a model wrote. Out: a Verdict; `error` when
+the sandbox failed and nobody knows.
+Not here: containment (sandbox/), the data sets (code_sets.py).
+
+metadata["code"] of a function: {"prelude", "entry_point", "setup", "tests"}. The prelude goes before the
+candidate's code, `setup` and `tests` are statements run by the judge. Of a program: {"inputs", "outputs"}.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from tenth.base.errors import DataError, VerifierError
+from tenth.base.records import Problem, Verdict
+from tenth.sandbox.limits import FunctionTests, Limits, Outcome, Program, Status, TestResults
+from tenth.sandbox.pool import Job, Result, SandboxPool
+
+TASK_PREFIX = "code/"
+MAX_CODE_CHARS = 1 << 18
+
+_BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", flags=re.DOTALL | re.MULTILINE)
+_PYTHON = ("python", "python3", "py", "")
+
+
+def extract_code(text: str) -> str | None:
+    """The last Python block behind the thinking; the whole text where there is no block at all.
+
+    A thought that never ends has no code, and a block that never ends is none.
+    """
+    if "</think>" in text:
+        text = text.rpartition("</think>")[2]
+    elif "<think>" in text:
+        return None
+    blocks = [body for language, body in _BLOCK.findall(text) if language.strip().lower() in _PYTHON]
+    if not blocks and "```" in text:
+        return None
+    code = blocks[-1] if blocks else text
+    return code if code.strip() and len(code) <= MAX_CODE_CHARS else None
+
+
+def same_output(expected: str, printed: str) -> bool:
+    """Equal word by word: how much space is between words, and which, does not count."""
+    return expected.split() == printed.split()
+
+
+class CodeChecker:
+    """Judges code; owns a pool of sandboxes, started when first needed."""
+
+    def __init__(self, *, pool: SandboxPool | None = None, limits: Limits | None = None) -> None:
+        self._pool = pool or SandboxPool()
+        self._limits = limits or Limits()
+
+    def check(self, problem: Problem, answer_text: str) -> Verdict:
+        """One answer. Its programs still run side by side."""
+        return self.check_many([problem], [answer_text])[0]
+
+    def check_many(self, problems: Sequence[Problem], answer_texts: Sequence[str]) -> list[Verdict]:
+        """The i-th answer to the i-th problem, all at once."""
+        codes = [extract_code(text) for text in answer_texts]
+        jobs: list[list[Job]] = [
+            [] if code is None else list(_jobs(problem, code, self._limits))
+            for problem, code in zip(problems, codes, strict=True)
+        ]
+        results = iter(self._pool.run_many([job for group in jobs for job in group]))
+        return [
+            _verdict(code, problem, [next(results) for _ in group])
+            for problem, code, group in zip(problems, codes, jobs, strict=True)
+        ]
+
+    def close(self) -> None:
+        """End the sandboxes."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def passed_tests(problem: Problem, results: Sequence[Result | VerifierError]) -> list[bool]:
+    """Test by test. Raises the VerifierError if there is one."""
+    passed: list[bool] = []
+    outputs = iter(problem.metadata["code"].get("outputs", ()))
+    for result in results:
+        if isinstance(result, VerifierError):
+            raise result
+        if isinstance(result, TestResults):
+            passed += result.passed
+        elif isinstance(result, Outcome):
+            passed.append(same_output(next(outputs), result.stdout) and result.status is Status.OK)
+    return passed
+
+
+def _jobs(problem: Problem, code: str, limits: Limits) -> Iterator[Job]:
+    task = _task(problem)
+    if "tests" in task:
+        yield FunctionTests(
+            source=task.get("prelude", "") + "\n" + code,
+            setup=task.get("setup", ""),
+            tests=tuple(task["tests"]),
+            entry_point=task.get("entry_point"),
+            limits=limits,
+        )
+    for stdin in task.get("inputs", ()):
+        yield Program(source=code, stdin=stdin, limits=limits)
+
+
+def _task(problem: Problem) -> Mapping[str, Any]:
+    task = problem.metadata.get("code")
+    if not isinstance(task, Mapping) or not (task.get("tests") or task.get("inputs")):
+        raise DataError(
+            f"problem {problem.problem_id} of '{problem.task}' has no tests; put tests, or inputs and "
+            "outputs, into its metadata under 'code'."
+        )
+    if len(task.get("inputs", ())) != len(task.get("outputs", ())):
+        raise DataError(f"problem {problem.problem_id} of '{problem.task}' has an input without an output.")
+    return task
+
+
+def _verdict(code: str | None, problem: Problem, results: Sequence[Result | VerifierError]) -> Verdict:
+    try:
+        passed = passed_tests(problem, results) if code is not None else []
+    except VerifierError as error:
+        return Verdict(is_correct=False, extracted=code, error=str(error))
+    return Verdict(is_correct=bool(passed) and all(passed), extracted=code)
