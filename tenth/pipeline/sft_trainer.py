@@ -25,7 +25,7 @@ from tenth.training.batches import Layout, TrainedSequence
 from tenth.training.guard import Action, GuardConfig, GuardMemory, judge
 from tenth.training.optim import OptimConfig, WeightUpdater
 from tenth.training.schedules import LrSchedule, lr_factor
-from tenth.training.sft import sft_gradients, sft_loss
+from tenth.training.sft import SftStats, sft_gradients, sft_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +87,7 @@ class SftTrainer:
     def step(self, step: int) -> dict[str, float]:
         """One update, unless the guard finds the step unfit."""
         began = time.perf_counter()
-        stats = sft_gradients(
-            self.model,
-            self.updater,
-            [self.split.training[place] for place in self._places(step, self.plan.batch_size)],
-            micro_batch_tokens=self.plan.micro_batch_tokens,
-            pad_id=self.pad_id,
-            layout=Layout.PACKED if self.plan.is_packed else Layout.PAD_RIGHT,
-        )
+        stats = self.gradients(step)
         judgement = judge(self.memory, GuardConfig(), loss=stats.loss, grad_norm=stats.grad_norm)
         self.memory = judgement.memory
         factor = lr_factor(self.schedule, step=step, progress=step / self.plan.steps)
@@ -118,6 +111,21 @@ class SftTrainer:
             "skipped_updates": float(judgement.action is not Action.CONTINUE),
             "step_time": seconds,
         }
+
+    def examples(self, step: int) -> list[TrainedSequence]:
+        """What a step learns from."""
+        return [self.split.training[place] for place in self._places(step, self.plan.batch_size)]
+
+    def gradients(self, step: int) -> SftStats:
+        """Of the step's loss, gathered; another objective overrides this and `held_out_loss`."""
+        return sft_gradients(
+            self.model,
+            self.updater,
+            self.examples(step),
+            micro_batch_tokens=self.plan.micro_batch_tokens,
+            pad_id=self.pad_id,
+            layout=Layout.PACKED if self.plan.is_packed else Layout.PAD_RIGHT,
+        )
 
     def held_out_loss(self) -> float:
         """Nats per trained token of the examples that were set aside."""

@@ -41,13 +41,13 @@ from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.training.optim import WeightUpdater
 
 MODEL = "model"
-_COMMANDS = {"RlRecipe": "tenth rl", "SftRecipe": "tenth sft"}
+_COMMANDS = {"RlRecipe": "tenth rl", "SftRecipe": "tenth sft", "DistillRecipe": "tenth distill"}
 Weights = Mapping[str, Tensor]
 # What may differ between two calls of one run: it changes no result, or its content has a hash of its own.
 _FREE_KEYS = frozenset(
     {
-        *("model", "tasks", "data", "price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints"),
-        *("reward_timeout_seconds", "reward_hashes"),
+        *("model", "tasks", "data", "teacher", "prompts", "partial", "reward_timeout_seconds"),
+        *("price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints", "reward_hashes"),
     }
 )
 
@@ -200,6 +200,11 @@ def _refuse_others(run_dir: Path, settings: Mapping[str, Any]) -> None:
 def _difference(key: str, before: Any, now: Any) -> str:
     """Where the value is the same, it is a path, and what lies there is not."""
     return f"other contents of {key} = {now!r}" if before == now else f"{key} = {before!r} and not {now!r}"
+
+
+def stage_named(run_dir: Path, name: str) -> Path:
+    """The directory of a stage that has begun, whatever its number."""
+    return next(run_dir.glob(f"[0-9][0-9]-{name}"))
 
 
 def write_card(run_dir: Path, card: ModelCard, base: Base, recipe: TuneRecipe) -> None:

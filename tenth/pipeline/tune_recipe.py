@@ -125,7 +125,8 @@ class SftRecipe(TuneRecipe):
     steps: int | None = Field(None, ge=1)  # None: from the epochs
     batch_size: int = Field(16, ge=1)  # examples per step
     max_length: int | None = Field(None, ge=2)  # tokens of an example; None: the model's context
-    warmup_ratio: float = Field(0.03, ge=0, le=1)  # of the steps; after it a cosine down to 0
+    warmup_ratio: float = Field(0.03, ge=0, le=1)  # of the steps; after it a cosine
+    lr_floor: float = Field(0.0, ge=0, le=1)  # of the learning rate, where the cosine ends
     packing: bool = True
     eval_examples: int = Field(128, ge=1)  # at most; and at most a tenth of the file
     evaluations: int = Field(10, ge=1)  # of the held-out loss over the run

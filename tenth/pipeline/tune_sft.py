@@ -33,6 +33,7 @@ from tenth.pipeline.tune import (
     lora_config,
     open_base,
     save_trained,
+    stage_named,
     take_over,
     write_card,
 )
@@ -68,29 +69,29 @@ def run_sft(
     given.setdefault("learning_rate", _LR_ADAPTER if given.get("lora_rank") else _LR)
     recipe = build_recipe(SftRecipe, given, source="tenth sft")
     base = open_base(Path(recipe.model))
-    recipe, split, note = _prepare(recipe, base)
+    recipe, split, note = prepare_sft(recipe, base)
     with only_writer(out):
         _require_memory(recipe, base)
         hashes = {"model": base.fingerprint(), "data": file_hash(Path(recipe.data))}
         machine, settings = begin_run(out, recipe, hashes=hashes, reward_files={}, say=say)
-        for sentence in (*note, _introduction(out, recipe, split)):
+        for sentence in (*note, introduction(out, recipe, split)):
             say(sentence)
-        run = _Run(run_dir=out, recipe=recipe, base=base, split=split, machine=machine, sinks=sinks)
+        run = SftRun(run_dir=out, recipe=recipe, base=base, split=split, machine=machine, sinks=sinks)
         stages = run.stages(settings)
         adopt_records(out, stages)  # of an earlier version
         run_stages(out, stages)
         result = SftResult(
             run_dir=out,
-            loss_before=run.loss("01-measure-before"),
-            loss_after=run.loss("03-measure-after"),
+            loss_before=run.loss("measure-before"),
+            loss_after=run.loss("measure-after"),
             num_held_out=len(split.held_out),
         )
         write_card(out, _card(run, command, result), base, recipe)
     return result
 
 
-def _prepare(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, list[str]]:
-    """The examples, and the settings without a None."""
+def prepare_sft(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, list[str]]:
+    """The settings without a None, the examples, and what there is to say about them."""
     context = base.config.max_position_embeddings
     longest = min(recipe.max_length or context, context)
     path = Path(recipe.data)
@@ -109,7 +110,7 @@ def _prepare(recipe: SftRecipe, base: Base) -> tuple[SftRecipe, ExampleSplit, li
     )
 
 
-def _introduction(out: Path, recipe: SftRecipe, split: ExampleSplit) -> str:
+def introduction(out: Path, recipe: SftRecipe, split: ExampleSplit) -> str:
     return (
         f"{out}: {recipe.steps:,} step{'' if recipe.steps == 1 else 's'} × {recipe.batch_size} examples, "
         f"drawn from {len(split.training):,}; "
@@ -130,7 +131,7 @@ def _require_memory(recipe: SftRecipe, base: Base) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class SftRun:
     """What the stages share."""
 
     run_dir: Path
@@ -150,7 +151,23 @@ class _Run:
 
     def loss(self, stage: str) -> float:
         """What a measuring stage found."""
-        return float(read_json(self.run_dir / stage / _SCORES)["loss"])
+        return float(read_json(stage_named(self.run_dir, stage) / _SCORES)["loss"])
+
+    def trainer(self, model: Transformer) -> SftTrainer:
+        """What takes the steps; another objective overrides this and `held_out_loss`."""
+        recipe = self.recipe
+        return SftTrainer(
+            model, self.split, recipe.optim_config(), sft_plan(recipe), pad_id=self.base.tokenizer.pad_id
+        )
+
+    def held_out_loss(self, model: Transformer) -> float:
+        """Before and after the training."""
+        return sft_loss(
+            model,
+            self.split.held_out,
+            micro_batch_tokens=self.recipe.micro_batch_tokens,
+            pad_id=self.base.tokenizer.pad_id,
+        )
 
     def _measure_before(self, directory: Path) -> Outcome:
         model = load_policy(self.base, self.recipe, dtype=self.machine.compute_dtype)
@@ -162,27 +179,17 @@ class _Run:
 
     def _measure(self, directory: Path, model: Transformer) -> Outcome:
         log = open_log(directory, sinks=self.sinks, from_step=0, total_steps=1)
-        loss = self._held_out_loss(model)
+        loss = self.held_out_loss(model)
         write_json(directory / _SCORES, {"loss": loss, "examples": len(self.split.held_out)})
         log.log(0, {"held_out_loss": loss})
         log.end()
         return Outcome(summary={"held_out_loss": loss})
 
-    def _held_out_loss(self, model: Transformer) -> float:
-        return sft_loss(
-            model,
-            self.split.held_out,
-            micro_batch_tokens=self.recipe.micro_batch_tokens,
-            pad_id=self.base.tokenizer.pad_id,
-        )
-
     def _train(self, directory: Path) -> Outcome:
         recipe = self.recipe
         assert recipe.steps is not None
         model, exact = load_to_learn(self.base, recipe, dtype=self.machine.compute_dtype)
-        trainer = SftTrainer(
-            model, self.split, recipe.optim_config(), _plan(recipe), pad_id=self.base.tokenizer.pad_id
-        )
+        trainer = self.trainer(model)
         take_over(trainer.updater, exact)
         saver = Saver(directory, recipe)
         state = saver.load()
@@ -205,22 +212,23 @@ class _Run:
         return Outcome(tokens=float(trainer.num_tokens), flops=flops * trainer.num_tokens)
 
 
-def _plan(recipe: SftRecipe) -> SftPlan:
+def sft_plan(recipe: SftRecipe) -> SftPlan:
+    """The recipe as training knows it, once nothing is None."""
     assert recipe.steps is not None
     return SftPlan(
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         warmup_share=recipe.warmup_ratio,
-        floor=0.0,
+        floor=recipe.lr_floor,
         micro_batch_tokens=recipe.micro_batch_tokens,
         seed=recipe.seed,
         is_packed=recipe.packing,
     )
 
 
-def _card(run: _Run, command: str, result: SftResult) -> ModelCard:
+def _card(run: SftRun, command: str, result: SftResult) -> ModelCard:
     recipe, path = run.recipe, Path(run.recipe.data)
-    tokens = read_json(run.run_dir / "02-sft" / "DONE.json")["tokens"]
+    tokens = read_json(stage_named(run.run_dir, "sft") / "DONE.json")["tokens"]
     return ModelCard(
         name=f"{run.base.name}-sft",
         datasets=(f"{path.name} ({file_hash(path)}, {len(run.split.training)} examples)",),
