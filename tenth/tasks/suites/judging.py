@@ -32,11 +32,11 @@ class Ruling(Record):
 
 def rule(problem: Problem, text: str, kind: AnswerKind, *, check: Check) -> Ruling:
     """`check` is a Judge's."""
-    answer = behind_thinking(text)
-    if answer is None or not answer.strip():
-        return Ruling(is_correct=False, extracted=None)
+    answer = behind_thinking(text) or ""
     if kind is AnswerKind.INSTRUCTIONS:
         return _by_instructions(problem, answer)
+    if not answer.strip():
+        return Ruling(is_correct=False, extracted=None)
     if kind is AnswerKind.CHOICE:
         letter = read_choice(answer, problem.metadata[CHOICES])
         return Ruling(is_correct=letter == problem.answer, extracted=letter)
@@ -46,11 +46,14 @@ def rule(problem: Problem, text: str, kind: AnswerKind, *, check: Check) -> Ruli
     if kind is AnswerKind.CODE:
         return _ruled(check(problem, answer))
     extracted = _family_answer(answer) if kind is AnswerKind.FAMILY else mathematical_answer(answer)
-    return (
-        Ruling(is_correct=False, extracted=None)
-        if extracted is None
-        else _ruled(check(problem, extracted), read=extracted)
-    )
+    if extracted is None:
+        return Ruling(is_correct=False, extracted=None)
+    return rule_on(problem, extracted, check=check)
+
+
+def rule_on(problem: Problem, answer: str, *, check: Check) -> Ruling:
+    """On an answer that has been taken out of its text."""
+    return _ruled(check(problem, answer), read=answer)
 
 
 def _ruled(verdict: Verdict, *, read: str | None = None) -> Ruling:
@@ -71,6 +74,6 @@ def _by_instructions(problem: Problem, answer: str) -> Ruling:
     followed = judge_instructions(problem, answer)
     return Ruling(
         is_correct=all(followed.strict),
-        extracted=f"{sum(followed.strict)} of {len(followed.strict)} followed",
+        extracted=f"{sum(followed.strict)} of {len(followed.strict)} followed" if answer.strip() else None,
         details=followed.to_dict(),
     )

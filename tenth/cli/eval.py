@@ -1,0 +1,250 @@
+"""`tenth eval TARGET... --suite NAME`: models side by side: accuracy, tokens, time, dollars.
+
+Why: a number is worth something beside another one that was measured alike. A model on disk, a run and a
+model behind an API are asked the same questions in the same words, read and judged by the same rules.
+In:  targets, suites, `key=value` settings (pipeline/eval_recipe.py).
+Out: a table; in --out every answer (MODEL/SUITE.jsonl), results.json, results.md. Repeat the command to
+continue: what was answered is not asked again.
+Not here: targets (eval_targets.py), the table (eval_table.py), asking (pipeline/evaluate_model.py).
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tenth.base.errors import ConfigError, TenthError
+from tenth.base.files import text_hash, write_json, write_whole
+from tenth.cli.eval_table import NOTE, WIDTH, Line, extras, markdown, rich_tables
+from tenth.cli.eval_targets import LazyResponder, Target, load_network, read_targets
+from tenth.cli.progress import progress
+from tenth.cli.tune_command import typed_command
+
+if TYPE_CHECKING:
+    from tenth.pipeline.eval_recipe import EvalRecipe
+    from tenth.pipeline.evaluate_model import Asked
+    from tenth.rollout.suite_scores import Sample
+
+DATA_DIR = Path("../shared/data/eval")
+_OVERRIDE = re.compile(r"[a-z_]+=.*", flags=re.DOTALL)
+_SHOWN = 2  # prompts per suite, with --show
+
+
+def evaluate(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET... [KEY=VALUE]...",
+            help="A model directory, a .gguf or .bin file, a run, or an API's address (https://.../v1); "
+            "settings such as temperature=0.6 max_tokens=4096 shots=5 seed=1.",
+        ),
+    ],
+    suite: Annotated[
+        str, typer.Option(help="NAME[,NAME]: families (a run's own test set), gsm8k, mmlu, ...")
+    ],
+    data: Annotated[Path, typer.Option(help="Where the suites' files are.")] = DATA_DIR,
+    samples: Annotated[
+        int | None, typer.Option(help="Answers per question, averaged over. Default: 1.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions per suite, evenly from all of them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: runs/eval-TARGETS-...")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="The model's name at the address.")] = None,
+    key_env: Annotated[
+        list[str] | None, typer.Option(help="The environment variable that holds the API's key.")
+    ] = None,
+    prices: Annotated[
+        list[str] | None,
+        typer.Option(help="Dollars per million tokens: cache hit/cache miss/output, or input/output."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Dollars that may be spent; asking stops before more are.")
+    ] = None,
+    usd_per_hour: Annotated[
+        float, typer.Option(min=0.0, help="What an hour of this machine costs, for models in this process.")
+    ] = 0.0,
+    concurrency: Annotated[int, typer.Option(help="Requests on their way to an API at once.")] = 8,
+    show: Annotated[bool, typer.Option("--show", help="Print what would be asked, and ask nothing.")] = False,
+) -> None:
+    """Measure models side by side on suites of questions: accuracy, tokens, latency, dollars."""
+    overrides = [text for text in targets if _OVERRIDE.fullmatch(text) and not Path(text).exists()]
+    recipe = _recipe(overrides, samples=samples, limit=limit)
+    named = read_targets(
+        [text for text in targets if text not in overrides],
+        models=model or (),
+        key_variables=key_env or (),
+        prices=prices or (),
+        budget_usd=budget,
+        concurrency=concurrency,
+    )
+    if not named:
+        raise ConfigError("nothing to measure: name a model directory, a run or an API's address.")
+    asked = _suites(suite, named, recipe, data_dir=data)
+    if show:
+        _show(asked)
+        return
+    out_dir = out or _default_out(named, recipe)
+    work = _Work(recipe=recipe, asked=asked, out=out_dir, usd_per_hour=usd_per_hour, lines=[])
+    try:
+        _measure_all(named, work)
+    except KeyboardInterrupt:
+        _finish(work)
+        typer.echo(f"Stopped; every answer so far is kept. To continue: {typed_command()}", err=True)
+        raise typer.Exit(130) from None
+    except TenthError:
+        _finish(work)
+        raise
+    _finish(work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is measured how; `lines` grows."""
+
+    recipe: "EvalRecipe"
+    asked: "Sequence[Asked]"
+    out: Path
+    usd_per_hour: float
+    lines: list[Line]
+
+
+def _recipe(overrides: Sequence[str], **options: Any) -> "EvalRecipe":
+    from tenth.base.config import apply_overrides, build_recipe
+    from tenth.pipeline.eval_recipe import EvalRecipe
+
+    given = {name: value for name, value in options.items() if value is not None}
+    return build_recipe(EvalRecipe, apply_overrides(given, overrides), source="tenth eval")
+
+
+def _suites(names: str, targets: Sequence[Target], recipe: "EvalRecipe", *, data_dir: Path) -> "list[Asked]":
+    """Every suite that is named, read and checked before anything is asked."""
+    from tenth.pipeline.evaluate_model import prepare_suite
+    from tenth.tasks.suites.suite import BY_LIKELIHOOD
+    from tenth.tasks.suites.table import FAMILIES
+
+    asked = []
+    for name in dict.fromkeys(part.strip() for part in names.split(",") if part.strip()):
+        if name == FAMILIES:
+            asked.append(_families(targets, recipe))
+            continue
+        asked.append(prepare_suite(name, recipe, data_dir=data_dir))
+        remote = next((target for target in targets if target.endpoint is not None), None)
+        if asked[-1].kind in BY_LIKELIHOOD and remote is not None:
+            raise ConfigError(
+                f"suite '{name}' needs likelihoods of texts, which {remote.name}'s API does not give; "
+                "measure it with models on disk only."
+            )
+    if not asked:
+        raise ConfigError(f"--suite '{names}' names no suite; write it like --suite gsm8k,mmlu.")
+    return asked
+
+
+def _families(targets: Sequence[Target], recipe: "EvalRecipe") -> "Asked":
+    """The test set of the first run among the targets."""
+    from tenth.pipeline.evaluate_model import Asked
+    from tenth.pipeline.frozen import held_out_problems
+    from tenth.tasks.suites.suite import AnswerKind
+    from tenth.tasks.suites.table import FAMILIES, thinned
+
+    of_run = next((found for target in targets if (found := target.recipe) is not None), None)
+    if of_run is None:
+        raise ConfigError("suite 'families' is a run's own test set; name a run among the targets.")
+    problems = thinned(held_out_problems(of_run), limit=recipe.limit)
+    return Asked(name=FAMILIES, kind=AnswerKind.FAMILY, problems=tuple(problems))
+
+
+def _measure_all(targets: Sequence[Target], work: _Work) -> None:
+    from tenth.pipeline.evaluate_model import ask_suite, claim_directory
+    from tenth.pipeline.likelihood import measure_suite
+    from tenth.tasks.judge import Judge
+    from tenth.tasks.suites.suite import BY_LIKELIHOOD
+
+    for target in targets:
+        claim_directory(work.out / target.name, model=target.identity, recipe=work.recipe)
+    in_text = [asked for asked in work.asked if asked.kind not in BY_LIKELIHOOD]
+    by_likelihood = [asked for asked in work.asked if asked.kind in BY_LIKELIHOOD]
+    with Judge() as judge:
+        for target in targets:
+            if in_text:
+                with LazyResponder(target, replies_dir=work.out / "replies") as responder:
+                    ask = partial(ask_suite, responder=responder, recipe=work.recipe, check=judge.check)
+                    for asked in in_text:
+                        _measure(target, asked, work, ask)
+            if by_likelihood:
+                network = load_network(target)
+                for asked in by_likelihood:
+                    _measure(target, asked, work, partial(measure_suite, network=network))
+
+
+def _measure(target: Target, asked: "Asked", work: _Work, ask: "Callable[..., list[Sample]]") -> None:
+    """One line of the comparison; what is there counts even where asking ends early."""
+    from tenth.pipeline.evaluate_model import kept_samples
+    from tenth.rollout.suite_scores import score_suite
+
+    directory = work.out / target.name
+    asked = _for_target(asked, target)
+    samples: list[Sample] = []
+    try:
+        with progress(f"{target.name}, {asked.name}") as tell:
+            samples = ask(asked, directory=directory, tell=tell)
+    finally:
+        samples = samples or kept_samples(asked, directory)
+        if samples:
+            price = 0.0 if target.endpoint else work.usd_per_hour
+            score = score_suite(asked.name, samples, usd_per_hour=price)
+            is_priced = bool(target.endpoint.prices if target.endpoint else work.usd_per_hour)
+            work.lines.append(Line(model=target.name, score=score, is_priced=is_priced))
+
+
+def _for_target(asked: "Asked", target: Target) -> "Asked":
+    """A run's model knows its question without a word about the answer's form, and has a form of its own."""
+    from tenth.tasks.shape import R1_SHAPE, ZERO_SHAPE
+    from tenth.tasks.suites.table import FAMILIES
+
+    recipe = target.recipe
+    if recipe is None:
+        return asked
+    extract: Callable[[str], str | None] | None = None
+    if asked.name == FAMILIES:
+        extract = (ZERO_SHAPE if target.is_zero else R1_SHAPE).extract
+    return replace(asked, is_bare=True, max_tokens=recipe.rl.max_completion_length, extract=extract)
+
+
+def _default_out(targets: Sequence[Target], recipe: "EvalRecipe") -> Path:
+    """The same for the same targets and settings, so that the same command continues."""
+    key = text_hash(*(target.identity for target in targets), str(recipe.answers_depend_on))[:6]
+    return Path("runs") / f"eval-{'-'.join(target.name for target in targets)[:60]}-{key}"
+
+
+def _show(asked: "Sequence[Asked]") -> None:
+    for each in asked:
+        typer.echo(f"== {each.name}: {len(each.problems)} questions, answers are {each.kind}")
+        for problem in each.problems[:_SHOWN]:
+            for message in each.conversation(problem):
+                typer.echo(f"[{message.role}] {message.content}")
+            typer.echo(f"[right answer] {problem.answer or problem.metadata}\n")
+
+
+def _finish(work: _Work) -> None:
+    """Files first, then the table."""
+    if not work.lines:
+        return
+    settings = work.recipe.model_dump()
+    said = ", ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
+    write_json(
+        work.out / "results.json", {"settings": settings, "scores": [line.to_dict() for line in work.lines]}
+    )
+    write_whole(work.out / "results.md", markdown(work.lines, settings=f"Settings: {said}.").encode())
+    is_watched = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if is_watched else WIDTH)
+    for table in rich_tables(work.lines, width=console.width):
+        console.print(table)
+    for each in extras(work.lines):
+        console.print(each, markup=False)
+    console.print(f"{said}\n{NOTE}", style="dim", markup=False)
+    console.print(f"Every answer is in {work.out}.", markup=False, soft_wrap=True)

@@ -1,0 +1,262 @@
+"""What `tenth eval` can measure: a model on disk, a run's final model, a model behind an API.
+
+Why: all of them answer in text, so behind this file nobody asks which it is.
+In:  a path, a run or an address as typed.  Out: a `Target`; opened, a `Responder`.
+Everything that can be wrong with a target is said before the first question is asked.
+Not here: asking (pipeline/evaluate_model.py), tables (eval_table.py).
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tenth.base.errors import ConfigError, RunError
+from tenth.base.files import sample_hash
+from tenth.base.records import AskParams, Message, Reply
+from tenth.reports.runs import ZERO, Run, find_run, read_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from tenth.endpoint.settings import EndpointSettings, Prices
+    from tenth.model.transformer import Transformer
+    from tenth.pipeline.recipe import ZeroRecipe
+    from tenth.rollout.responder import Responder
+    from tenth.tokenizer.chat import ChatTemplate
+    from tenth.tokenizer.tokenizer import Tokenizer
+
+RUNS_DIR = Path("runs")
+_SMALL_PARAMETERS = 1e9  # up to here a model is computed in float32
+_FINAL = ("r1", "all-rl", ZERO)  # stages whose model is a run's result, the last first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One column of what is set side by side."""
+
+    name: str  # as the table calls it
+    model_dir: Path | None = None
+    run: Run | None = None
+    endpoint: "EndpointSettings | None" = None
+
+    @property
+    def identity(self) -> str:
+        """Whether it is still the same model: its weights by their bytes, an endpoint by its address."""
+        if self.endpoint is not None:
+            return f"{self.endpoint.model} at {self.endpoint.place}"
+        path = self.model_dir or Path()
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        return " ".join(sample_hash(each) for each in files)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is a run's R1-Zero, which answers in tags."""
+        stage = self.run.stage(ZERO) if self.run else None
+        return stage is not None and self.model_dir == stage.path / "model"
+
+    @property
+    def recipe(self) -> "ZeroRecipe | None":
+        """Of a run."""
+        from tenth.pipeline.recipes import read_recipe
+
+        is_story = self.run is not None and "families" in self.run.recipe  # else of somebody's own data
+        return read_recipe(self.run.path) if self.run and is_story else None
+
+
+def read_targets(
+    texts: Sequence[str],
+    *,
+    models: Sequence[str],
+    key_variables: Sequence[str],
+    prices: Sequence[str],
+    budget_usd: float | None,
+    concurrency: int,
+) -> list[Target]:
+    """Every target; the options of endpoints go to the addresses in their order, or one to all."""
+    urls = [text for text in texts if "://" in text]
+    given = {"--model": models, "--key-env": key_variables, "--prices": prices}
+    for option, values in given.items():
+        if len(values) > 1 and len(values) != len(urls):
+            raise ConfigError(
+                f"{option} is given {len(values)} times for {len(urls)} addresses; give it once for all, or "
+                "once for each, in their order."
+            )
+        if values and not urls:
+            raise ConfigError(f"{option} goes with an address such as https://api.deepseek.com/v1; add one.")
+    if urls and not models:
+        raise ConfigError(f"{urls[0]} serves several models; name one with --model, such as deepseek-chat.")
+    targets: list[Target] = []
+    for text in texts:
+        if "://" in text:
+            number = sum("://" in each for each in texts[: len(targets)])
+            targets.append(
+                _endpoint(
+                    text,
+                    model=_nth(models, number) or "",
+                    key_variable=_nth(key_variables, number),
+                    prices=_nth(prices, number),
+                    budget_usd=budget_usd,
+                    concurrency=concurrency,
+                )
+            )
+        else:
+            targets.append(_local(text))
+    return _with_own_names(targets)
+
+
+class LazyResponder:
+    """A target that is opened when it is first asked: where every answer is there, nothing is loaded."""
+
+    def __init__(self, target: Target, *, replies_dir: Path) -> None:
+        self.name, self._target, self._replies_dir = target.name, target, replies_dir
+        self._responder: Responder | None = None
+        self._stack = ExitStack()
+
+    def respond(self, conversations: Sequence[Sequence[Message]], params: AskParams) -> list[list[Reply]]:
+        """See `Responder`."""
+        if self._responder is None:
+            self._responder = self._stack.enter_context(_opened(self._target, replies_dir=self._replies_dir))
+        return self._responder.respond(conversations, params)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stack.close()
+
+
+@contextmanager
+def _opened(target: Target, *, replies_dir: Path) -> "Iterator[Responder]":
+    """Load the weights, or connect; what an endpoint has answered is kept in `replies_dir`."""
+    if target.endpoint is not None:
+        from tenth.endpoint.client import EndpointClient
+        from tenth.endpoint.responder import EndpointResponder
+
+        client = EndpointClient(target.endpoint, replies_dir)
+        yield EndpointResponder(client, name=target.name)
+        return
+    from tenth.rollout.responder import LocalResponder
+
+    assert target.model_dir is not None
+    from tenth.llm.llm import LLM
+
+    with LLM(target.model_dir, dtype=_dtype(target.model_dir)) as llm:
+        yield LocalResponder(llm, name=target.name, template=_template(target))
+
+
+def load_network(target: Target) -> "tuple[Transformer, Tokenizer]":
+    """The network alone, for likelihoods."""
+    from tenth.checkpoint.companions import load_tokenizer
+    from tenth.checkpoint.model_dir import load_model
+
+    assert target.model_dir is not None
+    return load_model(target.model_dir, dtype=_dtype(target.model_dir)), load_tokenizer(target.model_dir)
+
+
+def _dtype(path: Path) -> "torch.dtype":
+    """A small model is computed in float32, a larger one in bfloat16."""
+    from tenth.native.process import tune_process
+
+    tune_process()  # before the first tensor
+    import torch
+
+    from tenth.checkpoint.model_dir import load_config
+    from tenth.model.counts import count
+
+    is_small = count(load_config(path)).total_parameters <= _SMALL_PARAMETERS
+    return torch.float32 if is_small else torch.bfloat16
+
+
+def parse_prices(text: str) -> "Prices":
+    """Dollars per million tokens: hit/miss/output, or input/output where nothing is cached.
+
+    >>> parse_prices("0.14/0.55/2.19").output_usd
+    2.19
+    """
+    from tenth.endpoint.settings import Prices
+
+    try:
+        values = [float(part) for part in text.split("/")]
+    except ValueError:
+        values = []
+    if len(values) == 2:
+        values.insert(0, values[0])
+    if len(values) != 3:
+        raise ConfigError(
+            f"--prices {text} is no price list; write dollars per million tokens as cache hit/cache "
+            "miss/output, such as 0.14/0.55/2.19, or as input/output."
+        )
+    return Prices(hit_usd=values[0], miss_usd=values[1], output_usd=values[2])
+
+
+def _nth(values: Sequence[str], number: int) -> str | None:
+    if not values:
+        return None
+    return values[number] if len(values) > 1 else values[0]
+
+
+def _endpoint(
+    text: str,
+    *,
+    model: str,
+    key_variable: str | None,
+    prices: str | None,
+    budget_usd: float | None,
+    concurrency: int,
+) -> Target:
+    from tenth.endpoint.settings import EndpointSettings
+
+    settings = EndpointSettings(
+        base_url=text,
+        model=model,
+        key_variable=key_variable,
+        prices=parse_prices(prices) if prices else None,
+        budget_usd=budget_usd,
+        concurrency=concurrency,
+    )
+    settings.key()  # a missing one is said now
+    return Target(name=model, endpoint=settings)
+
+
+def _local(text: str) -> Target:
+    path = Path(text)
+    is_run = any((each / "run.json").exists() for each in (path, RUNS_DIR / text))
+    if path.exists() and not is_run:
+        from tenth.checkpoint.model_dir import load_config
+
+        load_config(path)  # says what is wrong with it
+        name = path.parent.name if path.name == "model" else path.stem if path.is_file() else path.name
+        return Target(name=name, model_dir=path)
+    try:
+        run = read_run(find_run(text, root=RUNS_DIR))
+    except RunError as error:
+        raise RunError(f"no model is at {text}, and {error}") from error
+    return Target(name=run.name, model_dir=_final_model(run), run=run)
+
+
+def _final_model(run: Run) -> Path:
+    """Of a run of somebody's own, its model; else that of R1, or of R1-Zero."""
+    found = [run.path / "model", *(stage.path / "model" for name in _FINAL if (stage := run.stage(name)))]
+    model_dir = next((path for path in found if path.is_dir()), None)
+    if model_dir is None:
+        raise RunError(f"{run.path} has no trained model yet; continue it with `tenth run {run.path}`.")
+    return model_dir
+
+
+def _template(target: Target) -> "ChatTemplate | None":
+    """R1-Zero's frame is its recipe's; every other model's directory says how it is spoken to."""
+    recipe = target.recipe
+    return recipe.template if recipe is not None and target.is_zero else None
+
+
+def _with_own_names(targets: Sequence[Target]) -> list[Target]:
+    """Two of one name are told apart by their number; a name is a directory's, too."""
+    named, seen = [], dict[str, int]()
+    for target in targets:
+        name = re.sub(r"[^\w.-]", "-", target.name).strip(".") or "model"
+        seen[name] = seen.get(name, 0) + 1
+        named.append(replace(target, name=name if seen[name] == 1 else f"{name}-{seen[name]}"))
+    return named

@@ -1,0 +1,192 @@
+"""Measure anybody who answers in text on suites of questions: ask what is missing, judge, keep, score.
+
+Protocol of R1 (arXiv:2501.12948v2, appendix D.1): temperature 0.6, top-p 0.95, k samples per question,
+pass@1 averaged over them; zero-shot.
+In:  `Asked` suites (questions and how they are put), a `Responder`, a directory.
+Out: DIRECTORY/SUITE.jsonl, one `Sample` per line; what is there is not asked again.
+Not here: who the models are and tables (cli/), scores (rollout/suite_scores.py), likelihoods
+(likelihood.py).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenth.base.errors import ConfigError, RunError
+from tenth.base.files import read_json, write_json
+from tenth.base.records import AskParams, Message, Problem, Reply
+from tenth.base.seeds import stream_seed
+from tenth.pipeline.eval_recipe import EvalRecipe
+from tenth.pipeline.sample_log import SampleLog
+from tenth.rollout.responder import Responder, as_one_text
+from tenth.rollout.suite_scores import Sample
+from tenth.tasks.rewards import Check
+from tenth.tasks.suites.asking import conversation, same_subject
+from tenth.tasks.suites.judging import Ruling, rule, rule_on
+from tenth.tasks.suites.suite import AnswerKind
+from tenth.tasks.suites.table import find_suite, load_examples, load_suite
+
+Tell = Callable[[int, int], None]  # answers so far, of how many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A suite's questions, ready to be put."""
+
+    name: str
+    kind: AnswerKind
+    problems: tuple[Problem, ...]
+    examples: tuple[Problem, ...] = ()  # solved ones, for few-shot prompts
+    shots: int = 0
+    is_bare: bool = False  # without the sentence about the answer's form
+    max_tokens: int | None = None  # where the recipe sets none
+    extract: Callable[[str], str | None] | None = None  # the answer's own shape; None: wherever it may stand
+
+    def conversation(self, problem: Problem) -> list[Message]:
+        """The question as it is put."""
+        shown = same_subject(problem, self.examples, count=self.shots)
+        return conversation(problem, self.kind, examples=shown, is_bare=self.is_bare)
+
+
+def prepare_suite(name: str, recipe: EvalRecipe, *, data_dir: Path) -> Asked:
+    """Read a suite's files."""
+    suite = find_suite(name)
+    return Asked(
+        name=name,
+        kind=suite.kind,
+        problems=tuple(load_suite(name, data_dir, limit=recipe.limit)),
+        examples=tuple(load_examples(suite, data_dir)) if recipe.shots else (),
+        shots=recipe.shots,
+    )
+
+
+def claim_directory(directory: Path, *, model: str, recipe: EvalRecipe) -> None:
+    """Refuse to put answers beside those of another model or of other settings."""
+    path = directory / "settings.json"
+    now = {"model": model, **recipe.answers_depend_on}
+    if path.exists():
+        before = read_json(path)
+        changed = [name for name in now if before.get(name) != now[name]]
+        if changed:
+            name = changed[0]
+            raise ConfigError(
+                f"{directory} holds answers with {name} = {before.get(name)}, and now it is {now[name]}; "
+                "choose another --out, or delete the directory."
+            )
+    write_json(path, now)
+
+
+def ask_suite(
+    asked: Asked,
+    *,
+    responder: Responder,
+    recipe: EvalRecipe,
+    directory: Path,
+    check: Check,
+    tell: Tell,
+) -> list[Sample]:
+    """Every answer to a suite, those that were there before included. Failed ones are asked again."""
+    log, samples = SampleLog(directory / f"{asked.name}.jsonl"), kept_samples(asked, directory)
+    total = len(asked.problems) * recipe.samples
+    for problems, count in _missing(asked.problems, samples, recipe):
+        tell(len(samples), total)
+        begin = time.perf_counter()
+        params = _params(recipe, asked, count=count)
+        replies = responder.respond([asked.conversation(problem) for problem in problems], params)
+        share = (time.perf_counter() - begin) / (len(problems) * count)
+        new = [
+            _sample(asked, problem, reply, wall_seconds=share, check=check)
+            for problem, group in zip(problems, replies, strict=True)
+            for reply in group
+        ]
+        log.append(new)
+        samples += new
+    tell(len(samples), total)
+    if not samples:
+        raise RunError(f"suite '{asked.name}' has no questions to ask; raise limit.")
+    return _first(samples, count=recipe.samples)
+
+
+def kept_samples(asked: Asked, directory: Path) -> list[Sample]:
+    """The usable answers to these questions that are on disk."""
+    wanted = {problem.problem_id for problem in asked.problems}
+    samples = SampleLog(directory / f"{asked.name}.jsonl").read()
+    return [sample for sample in samples if sample.error is None and sample.problem_id in wanted]
+
+
+def _missing(
+    problems: Sequence[Problem], samples: Sequence[Sample], recipe: EvalRecipe
+) -> list[tuple[list[Problem], int]]:
+    """Batches of questions that want equally many more answers."""
+    have: dict[str, int] = {}
+    for sample in samples:
+        have[sample.problem_id] = have.get(sample.problem_id, 0) + 1
+    by_count: dict[int, list[Problem]] = {}
+    for problem in problems:
+        count = recipe.samples - have.get(problem.problem_id, 0)
+        if count > 0:
+            by_count.setdefault(count, []).append(problem)
+    batches = []
+    for count, members in by_count.items():
+        size = max(1, recipe.batch // count)
+        batches += [(members[at : at + size], count) for at in range(0, len(members), size)]
+    return batches
+
+
+def _params(recipe: EvalRecipe, asked: Asked, *, count: int) -> AskParams:
+    """The seed follows from how many answers are there already, so that later ones are other ones."""
+    return AskParams(
+        n=count,
+        max_tokens=recipe.max_tokens or asked.max_tokens,
+        temperature=recipe.temperature,
+        top_p=recipe.top_p if recipe.temperature else 1.0,
+        seed=stream_seed(recipe.seed, "eval", asked.name, recipe.samples - count) % 2**31,
+    )
+
+
+def _sample(asked: Asked, problem: Problem, reply: Reply, *, wall_seconds: float, check: Check) -> Sample:
+    ruling = Ruling(is_correct=False, extracted=None)
+    if reply.error is None:
+        ruling = _ruling(asked, problem, reply, check=check)
+    return Sample(
+        suite=asked.name,
+        problem_id=problem.problem_id,
+        prompt=problem.prompt,
+        answer=problem.answer,
+        text=reply.text,
+        reasoning=reply.reasoning,
+        extracted=ruling.extracted,
+        is_correct=ruling.is_correct,
+        finish=reply.finish,
+        prompt_tokens=reply.usage.prompt_tokens,
+        cached_tokens=reply.usage.cached_tokens,
+        completion_tokens=reply.usage.completion_tokens,
+        reasoning_tokens=reply.usage.reasoning_tokens,
+        seconds=reply.seconds,
+        wall_seconds=wall_seconds,
+        usd=reply.usd,
+        error=reply.error,
+        verifier_error=ruling.error,
+        details=ruling.details,
+    )
+
+
+def _ruling(asked: Asked, problem: Problem, reply: Reply, *, check: Check) -> Ruling:
+    if asked.extract is None:
+        return rule(problem, reply.text, asked.kind, check=check)
+    answer = asked.extract(as_one_text(reply))
+    return (
+        Ruling(is_correct=False, extracted=None) if answer is None else rule_on(problem, answer, check=check)
+    )
+
+
+def _first(samples: Sequence[Sample], *, count: int) -> list[Sample]:
+    """At most `count` per question: more may be there from before."""
+    seen: dict[str, int] = {}
+    kept = []
+    for sample in samples:
+        seen[sample.problem_id] = seen.get(sample.problem_id, 0) + 1
+        if seen[sample.problem_id] <= count:
+            kept.append(sample)
+    return kept
