@@ -48,13 +48,14 @@ _SHOWN_KEYS = 3  # of a changed recipe
 _FREE_KEYS = ("price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints")
 
 R = TypeVar("R", bound=ZeroRecipe)
+R_co = TypeVar("R_co", bound=ZeroRecipe, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work(Generic[R]):
+class Work(Generic[R_co]):
     """What all stages of a run share."""
 
-    recipe: R
+    recipe: R_co
     machine: Machine
     sinks: Sequence[MetricSink]
     dirs: dict[str, Path]  # of the stages, by name
@@ -67,9 +68,9 @@ class Work(Generic[R]):
         """The one tokenizer of the run."""
         return Tokenizer.load(self.dirs["documents"])
 
-    def model(self, stage: str) -> Transformer:
+    def model(self, stage: str, *, part: str = "model") -> Transformer:
         """What a stage has trained."""
-        return load_model(self.dirs[stage] / "model", dtype=self.machine.compute_dtype)
+        return load_model(self.dirs[stage] / part, dtype=self.machine.compute_dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

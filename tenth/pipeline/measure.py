@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tenth.base.files import read_lines, write_json, write_lines
+from tenth.base.records import Problem
 from tenth.base.runlog import MetricSink
 from tenth.base.seeds import stream_seed
 from tenth.engine.engine import Engine
@@ -23,10 +24,13 @@ from tenth.pipeline.stage import Outcome, open_log
 from tenth.rollout.evaluate import Answer, answer_problems, scores_by_family, scores_by_level
 from tenth.rollout.pool import LocalPool
 from tenth.tasks.judge import Judge
+from tenth.tasks.rewards import Check
+from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
+from tenth.tokenizer.chat import Template
 from tenth.tokenizer.tokenizer import Tokenizer
 
 _EXAMPLES_PER_FAMILY = 2
-_WIDE = EngineSettings(max_sequences=512, max_batch_tokens=2048)  # the whole test set is known in advance
+WIDE = EngineSettings(max_sequences=512, max_batch_tokens=2048)  # the whole test set is known in advance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Mode:
     prefill: str = ""
     is_greedy: bool = False
     samples: int | None = None  # None: the recipe's
+    template: Template | None = None  # None: the recipe's
+    shape: AnswerShape = ZERO_SHAPE
 
 
 FOUR_WAYS = (
@@ -68,7 +74,7 @@ def measure(
         if not path.exists():
             groups = _ask(recipe, model, tokenizer, mode)
             write_lines(path, (row.to_dict() for group in groups for row in group))
-        answers[mode.name] = _read(path)
+        answers[mode.name] = read_answers(path)
         log.log(
             number, {f"accuracy/{mode.name}": scores_by_family(answers[mode.name])["overall"]["accuracy"]}
         )
@@ -85,6 +91,20 @@ def measure(
 
 
 def _ask(recipe: ZeroRecipe, model: Transformer, tokenizer: Tokenizer, mode: Mode) -> list[list[Answer]]:
+    with Judge() as judge:
+        return ask(recipe, model, tokenizer, mode, problems=held_out_problems(recipe), check=judge.check)
+
+
+def ask(
+    recipe: ZeroRecipe,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    mode: Mode,
+    *,
+    problems: Sequence[Problem],
+    check: Check,
+) -> list[list[Answer]]:
+    """Any problems in one mode, a group of judged samples for each."""
     params = SamplingParams(
         max_new_tokens=recipe.rl.max_completion_length,
         n=mode.samples or recipe.eval.samples,
@@ -93,19 +113,20 @@ def _ask(recipe: ZeroRecipe, model: Transformer, tokenizer: Tokenizer, mode: Mod
         stop_ids=(tokenizer.eos_id,),
         seed=stream_seed(recipe.seed, "measure", mode.name),
     )
-    with Judge() as judge:
-        return answer_problems(
-            held_out_problems(recipe),
-            LocalPool(Engine(model, _WIDE), tokenizer),
-            judge.check,
-            tokenizer=tokenizer,
-            template=recipe.template,
-            params=params,
-            prefill=mode.prefill,
-        )
+    return answer_problems(
+        problems,
+        LocalPool(Engine(model, WIDE), tokenizer),
+        check,
+        tokenizer=tokenizer,
+        template=mode.template or recipe.template,
+        params=params,
+        prefill=mode.prefill,
+        shape=mode.shape,
+    )
 
 
-def _read(path: Path) -> list[list[Answer]]:
+def read_answers(path: Path) -> list[list[Answer]]:
+    """Stored samples, grouped by problem again."""
     groups: dict[str, list[Answer]] = {}
     for _, row in read_lines(path):
         groups.setdefault(row["problem_id"], []).append(Answer.from_dict(row))

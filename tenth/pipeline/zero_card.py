@@ -8,6 +8,7 @@ Out: a `ModelCard`; README.md.
 Not here: the text (checkpoint/model_card.py), the cards of other people's models (tune.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tenth.base.files import read_json, write_whole
@@ -40,8 +41,8 @@ def zero_card(recipe: ZeroRecipe, stage_dir: Path, *, measured: Path | None = No
             *texts,
         ),
         stages=tuple(stages),
-        cost=_cost(stage_dir, price_usd_per_hour=recipe.price_usd_per_hour),
-        scores={} if measured is None else _scores(measured),
+        cost=cost_of([*(stage_dir.parent / name for name in _BEFORE), stage_dir], recipe=recipe),
+        scores={} if measured is None else scores_of(measured),
     )
 
 
@@ -51,21 +52,21 @@ def write_zero_card(recipe: ZeroRecipe, stage_dir: Path, *, measured: Path) -> N
     write_whole(stage_dir / "model" / "README.md", text.encode())
 
 
-def _cost(stage_dir: Path, *, price_usd_per_hour: float) -> str | None:
-    """Of everything that made the model; None while its own stage is under way."""
-    records = [stage_dir.parent / name / "DONE.json" for name in dict.fromkeys((*_BEFORE, stage_dir.name))]
+def cost_of(stage_dirs: Sequence[Path], *, recipe: ZeroRecipe) -> str | None:
+    """Of everything that made the model; None while one of the stages is under way."""
+    records = [path / "DONE.json" for path in dict.fromkeys(stage_dirs)]
     if not all(path.exists() for path in records):
         return None
     seconds = sum(read_json(path)["seconds"] for path in records)
-    info = read_json(stage_dir.parent / "run.json")
-    dollars = seconds / 3600 * price_usd_per_hour
+    info = read_json(stage_dirs[0].parent / "run.json")
+    price = recipe.price_usd_per_hour
     return (
-        f"{show_seconds(seconds)} on {info['machine']['cpu']}, {info['threads']} threads: ${dollars:.2f} at "
-        f"${price_usd_per_hour:g} an hour"
+        f"{show_seconds(seconds)} on {info['machine']['cpu']}, {info['threads']} threads: "
+        f"${seconds / 3600 * price:.2f} at ${price:g} an hour"
     )
 
 
-def _scores(measured: Path) -> dict[str, float]:
+def scores_of(measured: Path) -> dict[str, float]:
     """Accuracy on held-out problems, by how they were asked; sampled with the template, by family too."""
     modes = read_json(measured / "eval.json")["modes"]
     scores = {f"accuracy, {mode}": each["overall"]["accuracy"] for mode, each in modes.items()}

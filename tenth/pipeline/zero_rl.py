@@ -16,13 +16,13 @@ from tenth.checkpoint.model_dir import save_model
 from tenth.model.transformer import Transformer
 from tenth.pipeline.documents import training_problem
 from tenth.pipeline.frozen import recipe_families
-from tenth.pipeline.recipe import ZeroRecipe
+from tenth.pipeline.recipe import RlSection, ZeroRecipe
 from tenth.pipeline.reinforce import Course, DrawProblems, Learner, build_pool, reinforce
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.stage import Outcome
 from tenth.pipeline.zero_card import zero_card
 from tenth.tasks.judge import Judge
-from tenth.tasks.rewards import RewardSet
+from tenth.tasks.rewards import BatchReward, RewardSet
 from tenth.tasks.user_reward import UserReward
 from tenth.tokenizer.tokenizer import Tokenizer
 
@@ -40,16 +40,8 @@ def reinforce_zero(
     """Train `model` in place; its weights end in the directory's `name`. `budget_flops`: see `reinforce`."""
     with ExitStack() as stack:
         judge = stack.enter_context(Judge())
-        functions = {
-            Path(spec).name: stack.enter_context(closing(UserReward(spec)))
-            for spec in recipe.rl.reward_functions
-        }
-        weights = {
-            "accuracy": recipe.rl.accuracy_weight,
-            "format": recipe.rl.format_weight,
-            **({"language": recipe.rl.language_weight} if recipe.rl.language_weight else {}),
-            **{Path(spec).name: weight for spec, weight in recipe.rl.reward_functions.items()},
-        }
+        functions = user_functions(recipe.rl, stack)
+        weights = reward_weights(recipe.rl)
         learner = Learner(
             zero_course(recipe, tokenizer),
             model,
@@ -70,6 +62,21 @@ def reinforce_zero(
     return outcome
 
 
+def reward_weights(rl: RlSection) -> dict[str, float]:
+    """Of the rules and of functions of the user's, by name."""
+    return {
+        "accuracy": rl.accuracy_weight,
+        "format": rl.format_weight,
+        **({"language": rl.language_weight} if rl.language_weight else {}),
+        **{Path(spec).name: weight for spec, weight in rl.reward_functions.items()},
+    }
+
+
+def user_functions(rl: RlSection, stack: ExitStack) -> dict[str, BatchReward]:
+    """The user's functions by name, closed with the stack."""
+    return {Path(spec).name: stack.enter_context(closing(UserReward(spec))) for spec in rl.reward_functions}
+
+
 def zero_course(recipe: ZeroRecipe, tokenizer: Tokenizer) -> Course:
     """What R1-Zero is put through."""
     return Course(
@@ -81,12 +88,12 @@ def zero_course(recipe: ZeroRecipe, tokenizer: Tokenizer) -> Course:
     )
 
 
-def family_problems(recipe: ZeroRecipe) -> DrawProblems:
-    """Training problems of the recipe's families and files."""
+def family_problems(recipe: ZeroRecipe, *, stream: str = "rl-problems") -> DrawProblems:
+    """Training problems of the recipe's families and files; another `stream`, another draw."""
     families, sections = recipe_families(recipe), recipe.asked
 
     def draw_problems(step: int, count: int, *, draw: int) -> list[Problem]:
-        rng = stream_random(recipe.seed, "rl-problems", step, draw)
+        rng = stream_random(recipe.seed, stream, step, draw)
         # Every family in turn from a random start: a step's reward does not hang on which family it drew.
         offset = rng.randrange(len(sections))
         chosen = [sections[(offset + i) % len(sections)] for i in range(count)]

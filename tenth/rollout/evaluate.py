@@ -18,12 +18,15 @@ from tenth.engine.request import SamplingParams
 from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.rollout.words import reflection_per_1k
+from tenth.tasks.readability import ReadableLimits, faults
 from tenth.tasks.rewards import LANGUAGES, Check, language_consistency
 from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
 
 _Z95 = 1.959964  # two-sided 95 % of the normal distribution
+# What counts as readable is the same for every stage, whatever a recipe's filters let through.
+_READABLE = ReadableLimits(min_language=0.99, max_repetition=0.3, max_paragraph_chars=400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Answer(Record):
     tokens: int
     error: str | None = None
     language: float | None = None  # share of the thinking's words in the question's language
+    is_readable: bool | None = None  # None: written before this was looked at
 
 
 def answer_problems(
@@ -91,6 +95,7 @@ def _judge(
         tokens=tokens,
         error=verdict.error if verdict else None,
         language=language_consistency(text, problem.language) if problem.language in LANGUAGES else None,
+        is_readable=not faults(text, problem.language, tokens=tokens, limits=_READABLE),
     )
 
 
@@ -127,6 +132,7 @@ def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     rates = _rates(groups)
     rows = [row for group in groups for row in group]
     languages = [row.language for row in rows if row.language is not None]
+    readable = [row.is_readable for row in rows if row.is_readable is not None]
     samples = min(len(group) for group in groups)
     mean, half = fmean(rates), half_width(rates)
     ks = [k for k in (1, 4, 16) if k <= samples]
@@ -148,6 +154,7 @@ def score(groups: Sequence[Sequence[Answer]]) -> dict[str, Any]:
             [row.text for row in rows], num_tokens=sum(row.tokens for row in rows)
         ),
         "language": fmean(languages) if languages else None,
+        "readable": fmean(readable) if readable else None,
         "verifier_errors": fmean(row.error is not None for row in rows),
     }
 

@@ -137,4 +137,4 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_a_run_that_can_be_continued(tmp_pa
 
 def test_processor_settings_are_applied_before_the_pipeline_is_imported():
     source = Path(run_module.__file__).read_text()
-    assert source.index("tune_process()  #") < source.index("import run_zero")
+    assert source.index("tune_process()  #") < source.index("import Call, run_flow")

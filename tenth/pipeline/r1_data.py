@@ -1,0 +1,67 @@
+"""The training sets of R1's stages: who is asked what.
+
+DeepSeek-R1 (arXiv:2501.12948v2), B.3.2 and B.3.3.
+In:  a run whose R1-Zero, or whose first RL checkpoint, is trained.  Out: samples.jsonl with its card.
+Every question is of the training split; no test question is asked.
+Not here: sampling, rules and cards (cold_start.py, rejection.py).
+"""
+
+from pathlib import Path
+
+from tenth.base.seeds import stream_seed
+from tenth.engine.engine import Engine
+from tenth.pipeline.cold_start import build_cold_start
+from tenth.pipeline.distill_stages import distinct_problems
+from tenth.pipeline.flow import Work
+from tenth.pipeline.measure import WIDE
+from tenth.pipeline.r1_recipe import R1Recipe
+from tenth.pipeline.rejection import build_rejection_set
+from tenth.pipeline.stage import Outcome
+from tenth.rollout.pool import LocalPool
+from tenth.tasks.general import conversations
+from tenth.tasks.judge import Judge
+from tenth.tokenizer.chat import Template
+from tenth.tokenizer.tokenizer import Tokenizer
+
+
+def sample_cold_start(directory: Path, work: Work[R1Recipe]) -> Outcome:
+    """R1-Zero's answers at T = 1, the right and readable ones rewritten (B.3.2)."""
+    recipe, tokenizer = work.recipe, work.tokenizer()
+    with Judge() as judge:
+        return build_cold_start(
+            directory,
+            problems=distinct_problems(recipe, recipe.cold_start.prompts, stream="cold-start-problems"),
+            pool=_pool(work, "zero", tokenizer),
+            tokenizer=tokenizer,
+            template_from=recipe.template,
+            check=judge.check,
+            section=recipe.cold_start,
+            seed=stream_seed(recipe.seed, "cold-start-data"),
+            lineage={"model": f"{recipe.name}, zero", "verifier": "rules"},
+        )
+
+
+def sample_rejection_set(directory: Path, work: Work[R1Recipe]) -> Outcome:
+    """Dev2's answers that are right and readable, and general conversations beside them (B.3.3)."""
+    recipe, tokenizer = work.recipe, work.tokenizer()
+    section = recipe.rejection
+    most = section.prompts * section.keep_per_prompt / (1 - section.general_share)
+    with Judge() as judge:
+        return build_rejection_set(
+            directory,
+            problems=distinct_problems(recipe, section.prompts, stream="rejection-problems"),
+            pool=_pool(work, "reasoning-rl", tokenizer),
+            tokenizer=tokenizer,
+            template=Template.DEEPSEEK,
+            check=judge.check,
+            section=section,
+            seed=stream_seed(recipe.seed, "rejection-data"),
+            lineage={"model": f"{recipe.name}, reasoning-rl", "verifier": "rules"},
+            general=conversations(
+                seed=stream_seed(recipe.seed, "general"), count=round(most * section.general_share) + 1
+            ),
+        )
+
+
+def _pool(work: Work[R1Recipe], stage: str, tokenizer: Tokenizer) -> LocalPool:
+    return LocalPool(Engine(work.model(stage), WIDE), tokenizer)
