@@ -9,6 +9,7 @@ Not here: asking again (retry.py, client.py), what the bytes mean (wire.py), mon
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tenth.endpoint.settings import Limits
 from tenth.endpoint.wire import EventLines, Said, StreamedReply, WireError, fault_text, parse_whole
 
 _MAX_FAULT_BYTES = 1 << 16
+_MAX_FINISH_CHARS = 40
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
@@ -48,7 +50,7 @@ class Connection:
         """The answer to `body`; a Failure in every other case."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
-                return await self._ask(body)
+                return self._without_key(await self._ask(body))
         except TimeoutError as error:
             raise Failure(f"took longer than {self._limits.total_seconds:g} s", may_be_billed=True) from error
         except WireError as error:
@@ -75,7 +77,7 @@ class Connection:
                 raise WireError("sent a compressed reply that was not asked for")
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 return await self._streamed(response)
-            return parse_whole(self._clean(b"".join([chunk async for chunk in self._chunks(response)])))
+            return parse_whole(b"".join([chunk async for chunk in self._chunks(response)]))
         finally:
             await response.aclose()
 
@@ -83,11 +85,11 @@ class Connection:
         lines, reply = EventLines(), StreamedReply()
         async for chunk in self._chunks(response):
             for event in lines.feed(chunk):
-                reply.add(self._hidden(event))
+                reply.add(event)
             if reply.is_done:
                 return reply.take()
         for event in lines.end():
-            reply.add(self._hidden(event))
+            reply.add(event)
         return reply.take()
 
     async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
@@ -124,8 +126,10 @@ class Connection:
             should_retry=None if told not in ("true", "false") else told == "true",
         )
 
-    def _clean(self, data: bytes) -> bytes:
-        return data if self._key is None else data.replace(self._key.encode(), b"[key]")
+    def _without_key(self, said: Said) -> Said:
+        reasoning = None if said.reasoning is None else self._hidden(said.reasoning)
+        finish = self._hidden(said.finish)[:_MAX_FINISH_CHARS]
+        return replace(said, text=self._hidden(said.text), reasoning=reasoning, finish=finish)
 
     def _hidden(self, text: str) -> str:
         """Some servers quote the key that they were shown."""

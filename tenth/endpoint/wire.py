@@ -88,6 +88,8 @@ class StreamedReply:
         if self.is_done or event.startswith(DONE):
             self.is_done = True
             return
+        if not event.strip():  # another way of keeping a connection alive
+            return
         value = _object(event)
         self._usage = value.get("usage") or self._usage
         choice = _choice(value)
@@ -200,7 +202,7 @@ def _said(content: str, reasoning: str | None, finish: Any, usage: Any) -> Said:
     text, thought = _whole(content), None if reasoning is None else _whole(reasoning)
     if not thought:
         thought, text = _split(text)
-    return Said(text=text, reasoning=thought, finish=finish[:40], usage=_usage(usage))
+    return Said(text=text, reasoning=thought, finish=finish, usage=_usage(usage))
 
 
 def _whole(text: str) -> str:
