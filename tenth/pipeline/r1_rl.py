@@ -26,6 +26,7 @@ from tenth.pipeline.saver import Saver
 from tenth.pipeline.stage import Outcome
 from tenth.pipeline.zero_rl import family_problems, reward_weights, user_functions
 from tenth.rollout.collect import Rewards
+from tenth.rollout.hacking import GeneralTruth
 from tenth.tasks.general import general_problems, is_general
 from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import RewardSet, Scored
@@ -100,11 +101,12 @@ def _rule_rewards(section: RlSection, stack: ExitStack) -> RewardSet:
 
 
 def _general_rewards(section: AllScenariosSection, reward_models: Path) -> RewardSet:
-    """No accuracy: the rule that knows what a good general answer is only measures."""
+    """No accuracy: the rule that knows what a good general answer is only measures, with weight 0."""
     rules = {"format": section.format_weight, "language": section.language_weight}
-    weights = rules | {"helpful": section.helpful_weight, "safe": section.safe_weight}
+    weights = rules | {"helpful": section.helpful_weight, "safe": section.safe_weight, "truth": 0.0}
+    functions = load_scorers(reward_models) | {"truth": GeneralTruth()}
     with Judge() as judge:  # never asked
-        return RewardSet(judge.check, weights=weights, functions=load_scorers(reward_models), shape=R1_SHAPE)
+        return RewardSet(judge.check, weights=weights, functions=functions, shape=R1_SHAPE)
 
 
 def _reinforce(

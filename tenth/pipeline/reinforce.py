@@ -21,7 +21,7 @@ from torch import Tensor
 from tenth.base.errors import RunError
 from tenth.base.files import write_lines
 from tenth.base.records import Problem, Rollout
-from tenth.base.runlog import MetricSink
+from tenth.base.runlog import MetricSink, read_metrics
 from tenth.base.seeds import stream_random, stream_seed
 from tenth.engine.engine import Engine
 from tenth.engine.request import SamplingParams
@@ -34,6 +34,7 @@ from tenth.pipeline.recipe import RlSection
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.stage import Outcome, open_log
 from tenth.rollout.collect import Rewards, collect, groups_of, has_signal
+from tenth.rollout.hacking import HackingWatch
 from tenth.rollout.pool import LocalPool, SamplerPool
 from tenth.rollout.words import reflection_per_1k
 from tenth.tokenizer.chat import ChatTemplate
@@ -117,9 +118,10 @@ def reinforce(
         step = state.step
         learner.restore(state.tensors, state.facts)
     log = open_log(directory, sinks=sinks, from_step=step, total_steps=steps)
+    watch = HackingWatch(read_metrics(log.path))
     while step < steps if budget_flops is None else learner.flops < budget_flops:
         metrics, rollouts = learner.step(step)
-        log.log(step, metrics)
+        log.log(step, metrics | watch.observe(metrics))
         write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(readable, rollouts))
         is_last = budget_flops is not None and learner.flops >= budget_flops
         if is_last or saver.is_due(step + 1):

@@ -37,6 +37,7 @@ FORMAT_STUCK = 0.5
 THINK_SHARE = 0.01
 PEAK_SHARE = 0.1
 BPB_RISE = 1.02  # of the best so far
+HACKING_ERRORS = 2.5  # standard errors by which a reward model's score rises and a verifiable one falls
 MIN_STEPS = 10  # fewer than this say nothing about a trend
 
 
@@ -287,6 +288,22 @@ def _bpb_rising(rows: Rows) -> Finding | None:
     )
 
 
+def _reward_hacking(rows: Rows) -> Finding | None:
+    worst = max(series(rows, "reward_hacking"), default=0.0)
+    if worst <= HACKING_ERRORS:
+        return None
+    names = ("helpful", "safe", "accuracy", "truth")
+    curves = {name: series(rows, f"rewards/{name}/mean") for name in names}
+    moved = ", ".join(f"{name} {curve[0]:.2f} to {curve[-1]:.2f}" for name, curve in curves.items() if curve)
+    return Finding(
+        severity=Severity.PROBLEM,
+        metric="reward_hacking",
+        sentence=f"A reward model's score rose while a verifiable score fell, both by {worst:.1f} standard "
+        f"errors or more ({moved}): the policy deceives the reward model; give it fewer steps or less "
+        "weight, or train it anew with answers of this policy.",
+    )
+
+
 RULES = (
     Rule(metric="loss", judge=_not_finite),
     Rule(metric="loss", judge=_loss_spikes),
@@ -302,4 +319,5 @@ RULES = (
     Rule(metric="think_share", judge=_no_thinking),
     Rule(metric="peak_share", judge=_low_peak),
     Rule(metric="val_bpb", judge=_bpb_rising),
+    Rule(metric="reward_hacking", judge=_reward_hacking),
 )

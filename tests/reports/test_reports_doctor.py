@@ -88,7 +88,14 @@ SPEAKS = [  # metric, rows, severity, words
         Severity.WARNING,
         "jumped once, at worst to 3.0 times",
     ),
-]
+    (
+        "reward_hacking",
+        [{"reward_hacking": 1.0, "rewards/helpful/mean": 0.5, "rewards/accuracy/mean": 0.8},
+         {"reward_hacking": 3.1, "rewards/helpful/mean": 0.7, "rewards/accuracy/mean": 0.6}],
+        Severity.PROBLEM,
+        "both by 3.1 standard errors or more (helpful 0.50 to 0.70, accuracy 0.80 to 0.60)",
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("metric", "sick", "severity", "words"), SPEAKS)
@@ -115,6 +122,7 @@ SILENT = [  # metric, rows
     ("peak_share", rows(peak_share=0.5)),
     ("val_bpb", ramp("val_bpb", [1.0, 0.5, 0.505])),
     ("loss", ramp("loss", [0.001, 0.5] * 10, reward=1.0)),  # GRPO's loss jumps about 0, and may
+    ("reward_hacking", rows(reward_hacking=2.5)),
 ]
 
 
