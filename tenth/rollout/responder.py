@@ -70,7 +70,7 @@ class LocalResponder:
             finish=sample.finish or Finish.ERROR,
             usage=Usage(
                 prompt_tokens=output.prompt_tokens,
-                cached_tokens=output.cached_tokens,
+                cached_tokens=min(output.cached_tokens, output.prompt_tokens),
                 completion_tokens=len(sample.ids),
                 reasoning_tokens=min(thinking_tokens, len(sample.ids)),
             ),
