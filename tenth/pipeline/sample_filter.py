@@ -31,7 +31,8 @@ PARTS = "parts"
 _PROMPTS_PER_PART = 128
 _VERIFIER, _BY_JUDGE = "verifier", "judge"  # in a problem's metadata: no rule can check its answer
 
-Judge = Callable[[Problem, str], Verdict]  # given the problem with its reference answer, and a summary
+# Problems with their reference answers, and summaries: many at once, since whoever judges may answer so.
+Judge = Callable[[Sequence[Problem], Sequence[str]], Sequence[Verdict]]
 T = TypeVar("T")
 
 
@@ -55,25 +56,21 @@ class Rules:
     judge: Judge | None = None
 
     def first_broken(self, candidate: Candidate) -> str | None:
-        """The first rule that the candidate breaks: ended, right, well-formed, readable."""
+        """The first rule that the candidate breaks: ended, right, well-formed, readable.
+
+        Whether an answer without a rule is right remains open here.
+        """
         if candidate.finish is not Finish.STOP:
             return "cut_off"
-        return self._verdict(candidate) or self._form(candidate)
+        wrong = self._no_judge() if is_for_judge(candidate) else self._not_right(candidate)
+        return wrong or self._form(candidate)
 
-    def _verdict(self, candidate: Candidate) -> str | None:
-        problem, text = candidate.problem, candidate.text
-        if problem.metadata.get(_VERIFIER) == _BY_JUDGE:
-            if self.judge is None:
-                return "no_judge"
-            verdict = self.judge(problem, split_thinking(text).answer)
-        else:
-            answer = self.shape.extract(text)
-            if answer is None:
-                return "no_answer"
-            verdict = self.check(problem, answer)
-        if verdict.error is not None:
-            return "verifier_error"
-        return None if verdict.is_correct else "wrong"
+    def _no_judge(self) -> str | None:
+        return "no_judge" if self.judge is None else None
+
+    def _not_right(self, candidate: Candidate) -> str | None:
+        answer = self.shape.extract(candidate.text)
+        return "no_answer" if answer is None else _rule_of(self.check(candidate.problem, answer))
 
     def _form(self, candidate: Candidate) -> str | None:
         if self.shape.format_score(candidate.text) != 1.0:
@@ -83,8 +80,16 @@ class Rules:
         return found[0] if found else None
 
 
+def is_for_judge(candidate: Candidate) -> bool:
+    """Whether no rule can say if the answer is right."""
+    return candidate.problem.metadata.get(_VERIFIER) == _BY_JUDGE
+
+
 def kept_by(rules: Rules, candidates: Iterable[Candidate], drops: Drops) -> list[Candidate]:
-    """Those that break no rule; the others are counted by the first that they break."""
+    """Those that break no rule; the others are counted by the first that they break.
+
+    The judge is asked last and once, about what is left for it.
+    """
     kept = []
     for candidate in candidates:
         broken = rules.first_broken(candidate)
@@ -92,7 +97,19 @@ def kept_by(rules: Rules, candidates: Iterable[Candidate], drops: Drops) -> list
             kept.append(candidate)
         else:
             drops.add(broken, candidate.text)
-    return kept
+    open_ones = [each for each in kept if is_for_judge(each)]
+    if rules.judge is None or not open_ones:
+        return kept
+    summaries = [split_thinking(each.text).answer.strip() for each in open_ones]
+    verdicts = iter(rules.judge([each.problem for each in open_ones], summaries))
+    right = []
+    for candidate in kept:
+        broken = _rule_of(next(verdicts)) if is_for_judge(candidate) else None
+        if broken is None:
+            right.append(candidate)
+        else:
+            drops.add(broken, candidate.text)
+    return right
 
 
 def at_most(count: int, candidates: Sequence[Candidate], drops: Drops, *, seed: int) -> list[Candidate]:
@@ -150,6 +167,12 @@ def shuffled(items: Sequence[T], *, seed: int, stream: str) -> list[T]:
     mixed = list(items)
     stream_random(seed, stream).shuffle(mixed)
     return mixed
+
+
+def _rule_of(verdict: Verdict) -> str | None:
+    if verdict.error is not None:
+        return "verifier_error"
+    return None if verdict.is_correct else "wrong"
 
 
 def _row(problem: Problem, completion: Completion) -> dict[str, Any]:

@@ -127,21 +127,21 @@ def test_general_data_makes_up_its_share_of_all_rows_and_lies_among_the_others(b
 def test_a_judge_decides_only_where_no_rule_can(build):
     problems = [make_problem(7, verifier="judge"), make_problem(8, verifier="judge"), make_problem(9)]
     answers = {
-        "p7": [r1("so 3+4=7", "seven")],
-        "p8": [r1("so 3+4=7", "seven")],
+        "p7": [r1("so 3+4=7", "seven"), r1("```", "seven")],
+        "p8": [r1("so 3+4=7", "seven"), r1("所以", "seven")],
         "p9": [r1("so", 9), r1("then", 7)],
     }
     asked = []
 
-    def judge(problem, text):
-        asked.append((problem.problem_id, text))
-        return Verdict(is_correct=problem.problem_id == "p7")
+    def judge(problems, texts):
+        asked.append([(each.problem_id, text) for each, text in zip(problems, texts, strict=True)])
+        return [Verdict(is_correct=each.problem_id == "p7") for each in problems]
 
     outcome, rows = build(problems, answers, samples=2, judge=judge)
-    said = "\nThe answer is \\boxed{seven}."
-    assert asked == [("p7", said), ("p7", said), ("p8", said), ("p8", said)]
+    said = "The answer is \\boxed{seven}."
+    assert asked == [[("p7", said), ("p8", said)]]  # what is unreadable is not worth a question
     assert {row["lineage"]["problem_id"] for row in rows} == {"p7", "p9"}
-    assert outcome.summary["dropped"] == {"wrong": 3, "duplicate": 1}
+    assert outcome.summary["dropped"] == {"wrong": 2, "code_block": 1, "language": 1}
     with pytest.raises(RunError, match=r"no_judge 1 \(such as"):
         build(problems[:1], answers, samples=1)
 
