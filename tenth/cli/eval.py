@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,14 +21,14 @@ from rich.console import Console
 from tenth.base.errors import ConfigError, TenthError
 from tenth.base.files import text_hash, write_json, write_whole
 from tenth.cli.eval_table import NOTE, WIDTH, Line, extras, markdown, rich_tables
-from tenth.cli.eval_targets import LazyResponder, Target, load_network, read_targets
+from tenth.cli.eval_targets import Target, load_network, opened, read_targets
 from tenth.cli.progress import progress
 from tenth.cli.tune_command import typed_command
 
 if TYPE_CHECKING:
     from tenth.pipeline.eval_recipe import EvalRecipe
     from tenth.pipeline.evaluate_model import Asked
-    from tenth.rollout.suite_scores import Sample
+    from tenth.tasks.rewards import Check
 
 DATA_DIR = Path("../shared/data/eval")
 _OVERRIDE = re.compile(r"[a-z_]+=.*", flags=re.DOTALL)
@@ -72,6 +71,8 @@ def evaluate(
     show: Annotated[bool, typer.Option("--show", help="Print what would be asked, and ask nothing.")] = False,
 ) -> None:
     """Measure models side by side on suites of questions: accuracy, tokens, latency, dollars."""
+    from tenth.pipeline.evaluate_model import claim_directory
+
     overrides = [text for text in targets if _OVERRIDE.fullmatch(text) and not Path(text).exists()]
     recipe = _recipe(overrides, samples=samples, limit=limit)
     named = read_targets(
@@ -89,28 +90,29 @@ def evaluate(
         _show(asked)
         return
     out_dir = out or _default_out(named, recipe)
-    work = _Work(recipe=recipe, asked=asked, out=out_dir, usd_per_hour=usd_per_hour, lines=[])
+    work = _Work(recipe=recipe, asked=asked, out=out_dir, usd_per_hour=usd_per_hour)
+    for target in named:
+        claim_directory(out_dir / target.name, model=target.identity, recipe=recipe)
     try:
         _measure_all(named, work)
     except KeyboardInterrupt:
-        _finish(work)
+        _finish(named, work)
         typer.echo(f"Stopped; every answer so far is kept. To continue: {typed_command()}", err=True)
         raise typer.Exit(130) from None
     except TenthError:
-        _finish(work)
+        _finish(named, work)
         raise
-    _finish(work)
+    _finish(named, work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """What is measured how; `lines` grows."""
+    """What is measured how."""
 
     recipe: "EvalRecipe"
     asked: "Sequence[Asked]"
     out: Path
     usd_per_hour: float
-    lines: list[Line]
 
 
 def _recipe(overrides: Sequence[str], **options: Any) -> "EvalRecipe":
@@ -159,46 +161,44 @@ def _families(targets: Sequence[Target], recipe: "EvalRecipe") -> "Asked":
 
 
 def _measure_all(targets: Sequence[Target], work: _Work) -> None:
-    from tenth.pipeline.evaluate_model import ask_suite, claim_directory
-    from tenth.pipeline.likelihood import measure_suite
     from tenth.tasks.judge import Judge
-    from tenth.tasks.suites.suite import BY_LIKELIHOOD
 
-    for target in targets:
-        claim_directory(work.out / target.name, model=target.identity, recipe=work.recipe)
-    in_text = [asked for asked in work.asked if asked.kind not in BY_LIKELIHOOD]
-    by_likelihood = [asked for asked in work.asked if asked.kind in BY_LIKELIHOOD]
     with Judge() as judge:
         for target in targets:
-            if in_text:
-                with LazyResponder(target, replies_dir=work.out / "replies") as responder:
-                    ask = partial(ask_suite, responder=responder, recipe=work.recipe, check=judge.check)
-                    for asked in in_text:
-                        _measure(target, asked, work, ask)
-            if by_likelihood:
-                network = load_network(target)
-                for asked in by_likelihood:
-                    _measure(target, asked, work, partial(measure_suite, network=network))
+            _measure(target, work, check=judge.check)
 
 
-def _measure(target: Target, asked: "Asked", work: _Work, ask: "Callable[..., list[Sample]]") -> None:
-    """One line of the comparison; what is there counts even where asking ends early."""
-    from tenth.pipeline.evaluate_model import kept_samples
-    from tenth.rollout.suite_scores import score_suite
+def _measure(target: Target, work: _Work, *, check: "Check") -> None:
+    """Ask one target what is missing; where nothing is, nothing is loaded."""
+    from tenth.pipeline.evaluate_model import ask_suite, missing_batches
+    from tenth.pipeline.likelihood import measure_suite
+    from tenth.tasks.suites.suite import BY_LIKELIHOOD
 
     directory = work.out / target.name
-    asked = _for_target(asked, target)
-    samples: list[Sample] = []
-    try:
-        with progress(f"{target.name}, {asked.name}") as tell:
-            samples = ask(asked, directory=directory, tell=tell)
-    finally:
-        samples = samples or kept_samples(asked, directory)
-        if samples:
-            price = 0.0 if target.endpoint else work.usd_per_hour
-            score = score_suite(asked.name, samples, usd_per_hour=price)
-            is_priced = bool(target.endpoint.prices if target.endpoint else work.usd_per_hour)
-            work.lines.append(Line(model=target.name, score=score, is_priced=is_priced))
+    waiting = [
+        asked
+        for each in work.asked
+        if missing_batches(asked := _for_target(each, target), work.recipe, directory=directory)
+    ]
+    in_text = [asked for asked in waiting if asked.kind not in BY_LIKELIHOOD]
+    if in_text:
+        with opened(target, replies_dir=work.out / "replies") as responder:
+            for asked in in_text:
+                with progress(f"{target.name}, {asked.name}") as tell:
+                    ask_suite(
+                        asked,
+                        responder=responder,
+                        recipe=work.recipe,
+                        directory=directory,
+                        check=check,
+                        tell=tell,
+                    )
+    by_likelihood = [asked for asked in waiting if asked.kind in BY_LIKELIHOOD]
+    if by_likelihood:
+        network = load_network(target)
+        for asked in by_likelihood:
+            with progress(f"{target.name}, {asked.name}") as tell:
+                measure_suite(asked, network=network, recipe=work.recipe, directory=directory, tell=tell)
 
 
 def _for_target(asked: "Asked", target: Target) -> "Asked":
@@ -230,21 +230,36 @@ def _show(asked: "Sequence[Asked]") -> None:
             typer.echo(f"[right answer] {problem.answer or problem.metadata}\n")
 
 
-def _finish(work: _Work) -> None:
-    """Files first, then the table."""
-    if not work.lines:
+def _finish(targets: Sequence[Target], work: _Work) -> None:
+    """Scores of what is on disk: files first, then the table."""
+    lines = [line for target in targets for asked in work.asked if (line := _line(target, asked, work))]
+    if not lines:
         return
     settings = work.recipe.model_dump()
     said = ", ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
     write_json(
-        work.out / "results.json", {"settings": settings, "scores": [line.to_dict() for line in work.lines]}
+        work.out / "results.json", {"settings": settings, "scores": [line.to_dict() for line in lines]}
     )
-    write_whole(work.out / "results.md", markdown(work.lines, settings=f"Settings: {said}.").encode())
-    is_watched = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if is_watched else WIDTH)
-    for table in rich_tables(work.lines, width=console.width):
+    write_whole(work.out / "results.md", markdown(lines, settings=f"Settings: {said}.").encode())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    for table in rich_tables(lines, width=console.width):
         console.print(table)
-    for each in extras(work.lines):
+    for each in extras(lines):
         console.print(each, markup=False)
     console.print(f"{said}\n{NOTE}", style="dim", markup=False)
     console.print(f"Every answer is in {work.out}.", markup=False, soft_wrap=True)
+
+
+def _line(target: Target, asked: "Asked", work: _Work) -> Line | None:
+    from tenth.pipeline.evaluate_model import kept_samples
+    from tenth.rollout.suite_scores import score_suite
+
+    samples = kept_samples(asked, work.recipe, directory=work.out / target.name)
+    if not samples:
+        return None
+    price = 0.0 if target.endpoint else work.usd_per_hour
+    return Line(
+        model=target.name,
+        score=score_suite(asked.name, samples, usd_per_hour=price),
+        is_priced=bool(target.endpoint.prices if target.endpoint else price),
+    )

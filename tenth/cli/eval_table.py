@@ -21,17 +21,18 @@ COLUMNS = (
     "pass@1 [95 %]",
     "asked",
     "unread",
-    "cut off",
+    "cut",
     "failed",
     "tokens in/cached/out",
     "s p50/p90",
     "tok/s",
     "USD",
 )
-WIDTH = 120  # of a terminal that shows all of a line
+WIDTH = 144  # of a terminal that shows all of a line
+_MAX_NAME = 20
 NOTE = (
-    "pass@1 over k answers per question, interval over questions; unread: no answer found in the text; cut "
-    "off: by its length; tokens are means per answer, thinking included in out; s: from asking to the whole "
+    "pass@1 over k answers per question, interval over questions; unread: no answer found in the text; cut: "
+    "by its length; tokens are means per answer, thinking included in out; s: from asking to the whole "
     "answer, of a model in this process that of its whole batch; tok/s: written by all answers together; "
     "failed: no usable answer, or its verifier failed: in no mean."
 )
@@ -59,7 +60,7 @@ class Line:
         score = self.score
         return (
             score.suite,
-            self.model,
+            self.model[:_MAX_NAME],
             _interval(score),
             f"{score.problems}×{score.samples / max(1, score.problems):g}",
             _percent(score.unparsed),

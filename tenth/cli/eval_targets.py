@@ -8,14 +8,13 @@ Not here: asking (pipeline/evaluate_model.py), tables (eval_table.py).
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tenth.base.errors import ConfigError, RunError
 from tenth.base.files import sample_hash
-from tenth.base.records import AskParams, Message, Reply
 from tenth.reports.runs import ZERO, Run, find_run, read_run
 
 if TYPE_CHECKING:
@@ -107,29 +106,8 @@ def read_targets(
     return _with_own_names(targets)
 
 
-class LazyResponder:
-    """A target that is opened when it is first asked: where every answer is there, nothing is loaded."""
-
-    def __init__(self, target: Target, *, replies_dir: Path) -> None:
-        self.name, self._target, self._replies_dir = target.name, target, replies_dir
-        self._responder: Responder | None = None
-        self._stack = ExitStack()
-
-    def respond(self, conversations: Sequence[Sequence[Message]], params: AskParams) -> list[list[Reply]]:
-        """See `Responder`."""
-        if self._responder is None:
-            self._responder = self._stack.enter_context(_opened(self._target, replies_dir=self._replies_dir))
-        return self._responder.respond(conversations, params)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._stack.close()
-
-
 @contextmanager
-def _opened(target: Target, *, replies_dir: Path) -> "Iterator[Responder]":
+def opened(target: Target, *, replies_dir: Path) -> "Iterator[Responder]":
     """Load the weights, or connect; what an endpoint has answered is kept in `replies_dir`."""
     if target.endpoint is not None:
         from tenth.endpoint.client import EndpointClient

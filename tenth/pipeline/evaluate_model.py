@@ -9,11 +9,12 @@ Not here: who the models are and tables (cli/), scores (rollout/suite_scores.py)
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenth.base.errors import ConfigError, RunError
+from tenth.base.errors import ConfigError
 from tenth.base.files import read_json, write_json
 from tenth.base.records import AskParams, Message, Problem, Reply
 from tenth.base.seeds import stream_seed
@@ -24,7 +25,7 @@ from tenth.rollout.suite_scores import Sample
 from tenth.tasks.rewards import Check
 from tenth.tasks.suites.asking import conversation, same_subject
 from tenth.tasks.suites.judging import Ruling, rule, rule_on
-from tenth.tasks.suites.suite import AnswerKind
+from tenth.tasks.suites.suite import BY_LIKELIHOOD, AnswerKind
 from tenth.tasks.suites.table import find_suite, load_examples, load_suite
 
 Tell = Callable[[int, int], None]  # answers so far, of how many
@@ -42,6 +43,10 @@ class Asked:
     is_bare: bool = False  # without the sentence about the answer's form
     max_tokens: int | None = None  # where the recipe sets none
     extract: Callable[[str], str | None] | None = None  # the answer's own shape; None: wherever it may stand
+
+    def num_samples(self, recipe: EvalRecipe) -> int:
+        """Answers per question; likelihoods are not drawn, so there is one of each."""
+        return 1 if self.kind in BY_LIKELIHOOD else recipe.samples
 
     def conversation(self, problem: Problem) -> list[Message]:
         """The question as it is put."""
@@ -85,53 +90,55 @@ def ask_suite(
     directory: Path,
     check: Check,
     tell: Tell,
-) -> list[Sample]:
-    """Every answer to a suite, those that were there before included. Failed ones are asked again."""
-    log, samples = SampleLog(directory / f"{asked.name}.jsonl"), kept_samples(asked, directory)
+) -> None:
+    """Ask for every answer that is missing on disk; failed ones are missing."""
     total = len(asked.problems) * recipe.samples
-    for problems, count in _missing(asked.problems, samples, recipe):
-        tell(len(samples), total)
+    batches = missing_batches(asked, recipe, directory=directory)
+    done = total - sum(len(problems) * count for problems, count in batches)
+    log = SampleLog(directory / f"{asked.name}.jsonl")
+    for problems, count in batches:
+        tell(done, total)
         begin = time.perf_counter()
         params = _params(recipe, asked, count=count)
         replies = responder.respond([asked.conversation(problem) for problem in problems], params)
         share = (time.perf_counter() - begin) / (len(problems) * count)
-        new = [
-            _sample(asked, problem, reply, wall_seconds=share, check=check)
-            for problem, group in zip(problems, replies, strict=True)
-            for reply in group
-        ]
-        log.append(new)
-        samples += new
-    tell(len(samples), total)
-    if not samples:
-        raise RunError(f"suite '{asked.name}' has no questions to ask; raise limit.")
-    return _first(samples, count=recipe.samples)
+        log.append(
+            [
+                _sample(asked, problem, reply, wall_seconds=share, check=check)
+                for problem, group in zip(problems, replies, strict=True)
+                for reply in group
+            ]
+        )
+        done += len(problems) * count
+    tell(done, total)
 
 
-def kept_samples(asked: Asked, directory: Path) -> list[Sample]:
-    """The usable answers to these questions that are on disk."""
-    wanted = {problem.problem_id for problem in asked.problems}
-    samples = SampleLog(directory / f"{asked.name}.jsonl").read()
-    return [sample for sample in samples if sample.error is None and sample.problem_id in wanted]
+def kept_samples(asked: Asked, recipe: EvalRecipe, *, directory: Path) -> list[Sample]:
+    """What is on disk of these questions: `samples` per question, and failed ones only in place of missing
+    ones."""
+    by_problem: dict[str, list[Sample]] = {problem.problem_id: [] for problem in asked.problems}
+    for sample in SampleLog(directory / f"{asked.name}.jsonl").read():
+        by_problem.get(sample.problem_id, []).append(sample)
+    return [
+        sample
+        for group in by_problem.values()
+        for sample in sorted(group, key=lambda each: each.error is not None)[: asked.num_samples(recipe)]
+    ]
 
 
-def _missing(
-    problems: Sequence[Problem], samples: Sequence[Sample], recipe: EvalRecipe
-) -> list[tuple[list[Problem], int]]:
-    """Batches of questions that want equally many more answers."""
-    have: dict[str, int] = {}
-    for sample in samples:
-        have[sample.problem_id] = have.get(sample.problem_id, 0) + 1
+def missing_batches(asked: Asked, recipe: EvalRecipe, *, directory: Path) -> list[tuple[list[Problem], int]]:
+    """Batches of questions, each with how many more answers they all want."""
+    kept = kept_samples(asked, recipe, directory=directory)
+    have = Counter(sample.problem_id for sample in kept if sample.error is None)
     by_count: dict[int, list[Problem]] = {}
-    for problem in problems:
-        count = recipe.samples - have.get(problem.problem_id, 0)
-        if count > 0:
-            by_count.setdefault(count, []).append(problem)
-    batches = []
-    for count, members in by_count.items():
-        size = max(1, recipe.batch // count)
-        batches += [(members[at : at + size], count) for at in range(0, len(members), size)]
-    return batches
+    for problem in asked.problems:
+        by_count.setdefault(asked.num_samples(recipe) - have[problem.problem_id], []).append(problem)
+    return [
+        (members[at : at + max(1, recipe.batch // count)], count)
+        for count, members in by_count.items()
+        if count > 0
+        for at in range(0, len(members), max(1, recipe.batch // count))
+    ]
 
 
 def _params(recipe: EvalRecipe, asked: Asked, *, count: int) -> AskParams:
@@ -179,14 +186,3 @@ def _ruling(asked: Asked, problem: Problem, reply: Reply, *, check: Check) -> Ru
     return (
         Ruling(is_correct=False, extracted=None) if answer is None else rule_on(problem, answer, check=check)
     )
-
-
-def _first(samples: Sequence[Sample], *, count: int) -> list[Sample]:
-    """At most `count` per question: more may be there from before."""
-    seen: dict[str, int] = {}
-    kept = []
-    for sample in samples:
-        seen[sample.problem_id] = seen.get(sample.problem_id, 0) + 1
-        if seen[sample.problem_id] <= count:
-            kept.append(sample)
-    return kept

@@ -17,14 +17,13 @@ import torch
 
 from tenth.base.records import Finish, Problem
 from tenth.model.transformer import Transformer
-from tenth.pipeline.evaluate_model import Asked, Tell, kept_samples
+from tenth.pipeline.eval_recipe import EvalRecipe
+from tenth.pipeline.evaluate_model import Asked, Tell, missing_batches
 from tenth.pipeline.sample_log import SampleLog
 from tenth.rollout.suite_scores import Sample
 from tenth.tasks.choice import CHOICES, LETTERS
 from tenth.tasks.suites.suite import AnswerKind
 from tenth.tokenizer.tokenizer import Tokenizer
-
-_KEPT_AT_ONCE = 64  # lines written together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +66,16 @@ def _tail(before: list[int], whole: list[int], tokenizer: Tokenizer, continuatio
     return tokenizer.encode_plain(continuation)
 
 
-def measure_by_likelihood(
-    problem: Problem, kind: AnswerKind, *, suite: str, model: Transformer, tokenizer: Tokenizer
-) -> Sample:
+def measure_by_likelihood(asked: Asked, problem: Problem, model: Transformer, tokenizer: Tokenizer) -> Sample:
     """One question, without sampling anything."""
     begin = time.perf_counter()
     options = (
         [problem.answer]
-        if kind is AnswerKind.CONTINUATION
+        if asked.kind is AnswerKind.CONTINUATION
         else [str(each) for each in problem.metadata[CHOICES]]
     )
     found = [continuation_likelihood(model, tokenizer, problem.prompt, f" {option}") for option in options]
-    if kind is AnswerKind.CONTINUATION:
+    if asked.kind is AnswerKind.CONTINUATION:
         extracted, is_correct = None, found[0].is_greedy
         details: dict[str, float | int | bool] = {"logprob": found[0].logprob, "tokens": found[0].tokens}
     else:
@@ -88,7 +85,7 @@ def measure_by_likelihood(
         details = {"is_correct_per_byte": LETTERS[_largest(per_byte)] == problem.answer}
     seconds = time.perf_counter() - begin
     return Sample(
-        suite=suite,
+        suite=asked.name,
         problem_id=problem.problem_id,
         prompt=problem.prompt,
         answer=problem.answer,
@@ -113,20 +110,19 @@ def _largest(values: Sequence[float]) -> int:
 
 
 def measure_suite(
-    asked: Asked, *, network: tuple[Transformer, Tokenizer], directory: Path, tell: Tell
-) -> list[Sample]:
-    """A whole suite; what is on disk is not computed again."""
-    model, tokenizer = network
-    log, samples = SampleLog(directory / f"{asked.name}.jsonl"), kept_samples(asked, directory)
-    have = {sample.problem_id for sample in samples}
-    missing = [problem for problem in asked.problems if problem.problem_id not in have]
-    for at in range(0, len(missing), _KEPT_AT_ONCE):
-        tell(len(samples), len(asked.problems))
-        new = [
-            measure_by_likelihood(problem, asked.kind, suite=asked.name, model=model, tokenizer=tokenizer)
-            for problem in missing[at : at + _KEPT_AT_ONCE]
-        ]
-        log.append(new)
-        samples += new
-    tell(len(samples), len(asked.problems))
-    return samples
+    asked: Asked,
+    *,
+    network: tuple[Transformer, Tokenizer],
+    recipe: EvalRecipe,
+    directory: Path,
+    tell: Tell,
+) -> None:
+    """What is missing on disk of a whole suite."""
+    log = SampleLog(directory / f"{asked.name}.jsonl")
+    batches = missing_batches(asked, recipe, directory=directory)
+    done = len(asked.problems) - sum(len(problems) for problems, _ in batches)
+    for problems, _ in batches:
+        tell(done, len(asked.problems))
+        log.append([measure_by_likelihood(asked, problem, *network) for problem in problems])
+        done += len(problems)
+    tell(done, len(asked.problems))
