@@ -23,6 +23,7 @@ from typing import BinaryIO
 from tenth.base.errors import BudgetExceeded, RunError
 
 JOURNAL = "spent.jsonl"
+_UNITS = 10**12  # of a dollar; a token costs some 100,000 of them
 
 
 class Budget:
@@ -30,8 +31,9 @@ class Budget:
 
     def __init__(self, directory: Path, *, limit_usd: float | None) -> None:
         self.path = directory / JOURNAL
-        self._limit_usd = math.inf if limit_usd is None else limit_usd
-        self._counted: dict[str, float] = {}  # dollars by reservation, settled or not
+        self._limit_usd = limit_usd
+        self._counted = 0  # units, settled or not
+        self._open: dict[str, int] = {}  # of those, by reservation that is not settled
         self._ours: set[str] = set()  # reservations of this process on their way
         self._read_bytes = 0
         self._thread_lock = threading.Lock()
@@ -40,17 +42,16 @@ class Budget:
     def spent_usd(self) -> float:
         """Everything so far; what is on its way counts with its worst case."""
         with self._journal():
-            return math.fsum(self._counted.values())
+            return self._counted / _UNITS
 
     def reserve(self, most_usd: float) -> str | None:
         """Put the worst case aside; its name, or None: wait until another one of ours is settled."""
         with self._journal() as file:
-            counted_usd = math.fsum([*self._counted.values(), most_usd])
-            if counted_usd > self._limit_usd:
+            if self._limit_usd is not None and self._counted + _units(most_usd) > _units(self._limit_usd):
                 if self._ours:
                     return None
                 raise BudgetExceeded(
-                    f"the budget of ${self._limit_usd:.6g} leaves no room: ${counted_usd - most_usd:.6g} is "
+                    f"the budget of ${self._limit_usd:.6g} leaves no room: ${self._counted / _UNITS:.6g} is "
                     f"spent and the next answer may cost up to ${most_usd:.6g}; every reply that was paid "
                     f"for stays in {self.path.parent}, so raise the budget and ask again."
                 )
@@ -89,7 +90,7 @@ class Budget:
     def _catch_up(self, file: BinaryIO) -> None:
         file.seek(0, os.SEEK_END)
         if file.tell() < self._read_bytes:  # somebody replaced it
-            self._counted, self._read_bytes = {}, 0
+            self._counted, self._open, self._read_bytes = 0, {}, 0
         file.seek(self._read_bytes)
         for line in file:
             if not line.endswith(b"\n"):  # torn by a kill, before its request left: it gets a line's end
@@ -99,13 +100,19 @@ class Budget:
             self._count(line)
 
     def _count(self, line: bytes) -> None:
+        """A name's first line is its reservation, the second what it came to."""
         try:
             row = json.loads(line)
-            name, usd = str(row["id"]), float(row["usd"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            name, units = str(row["id"]), _units(float(row["usd"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return
-        if 0 <= usd < math.inf:
-            self._counted[name] = usd
+        if units < 0:
+            return
+        if name in self._open:
+            self._counted += units - self._open.pop(name)
+        else:
+            self._counted += units
+            self._open[name] = units
 
     def _append(self, file: BinaryIO, name: str, usd: float) -> None:
         line = json.dumps({"id": name, "usd": usd}).encode() + b"\n"
@@ -114,3 +121,8 @@ class Budget:
         os.fsync(file.fileno())
         self._count(line)
         self._read_bytes += len(line)
+
+
+def _units(usd: float) -> int:
+    """Integers, so that a million small sums add up exactly; rounded up."""
+    return math.ceil(usd * _UNITS)

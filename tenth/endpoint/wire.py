@@ -19,6 +19,7 @@ from tenth.base.seeds import stream_seed
 _MAX_COUNT = 1 << 40  # tokens; more is no count
 _THINK, _END_THINK = "<think>", "</think>"
 DONE = "[DONE]"
+MAX_JSON_BYTES = 8 << 20  # small values take twenty times their text in memory; no answer is as long
 
 
 class WireError(Exception):
@@ -163,6 +164,8 @@ def fault_text(data: bytes) -> str:
 
 
 def _object(data: bytes | str) -> Mapping[str, Any]:
+    if len(data) > MAX_JSON_BYTES:
+        raise WireError(f"sent a JSON text of {len(data):,} bytes, more than any answer has")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

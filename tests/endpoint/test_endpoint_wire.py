@@ -119,6 +119,7 @@ def test_half_a_character_is_replaced_so_that_every_file_can_hold_the_text():
         *(whole({"content": 7}), whole({"content": ["7"]}), whole({"content": "7"}, finish=None)),
         whole({"content": "7"})[:-2],
         b'{"error": {"message": "overloaded"}}',
+        b'{"choices": [' + b"[]," * 3_000_000 + b"[]]}",  # 9 MB that would become 200 in memory
     ],
 )
 def test_what_is_no_reply_is_one_error(data):
