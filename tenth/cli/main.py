@@ -16,6 +16,7 @@ from tenth.cli import (
     chat,
     convert,
     data,
+    distill,
     eval,
     export,
     freeze,
@@ -42,6 +43,7 @@ commands = typer.Typer(
 commands.command()(run.run)
 commands.command(cls=CommandWithKeys)(rl.rl)
 commands.command(cls=CommandWithKeys)(sft.sft)
+commands.command(cls=CommandWithKeys)(distill.distill)
 commands.command(name="eval")(eval.evaluate)
 commands.add_typer(runs.app, name="runs")
 commands.command()(report.report)

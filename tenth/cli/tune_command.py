@@ -1,7 +1,7 @@
-"""What `tenth rl` and `tenth sft` do alike on a terminal: keys in --help, settings, the view, the last table.
+"""What `tenth rl`, `sft` and `distill` do alike on a terminal: keys in --help, settings, view, last table.
 
 In:  what was typed.  Out: text on a console; exit code 130 and how to go on after Ctrl-C.
-Not here: the options (rl.py, sft.py), the work (pipeline/).
+Not here: the options (rl.py, sft.py, distill.py), the work (pipeline/).
 """
 
 import ast

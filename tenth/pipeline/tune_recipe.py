@@ -1,15 +1,18 @@
-"""The settings of `tenth rl` and `tenth sft`: every knob, its default and its check.
+"""The settings of `tenth rl`, `tenth sft` and `tenth distill`: every knob, its default and its check.
 
 Why: somebody with a model and a file should need no recipe, so all knobs are flat and have defaults that
 others have settled on; names are TRL's where TRL has one. None: chosen from the model and the data before
 the run begins, and written down resolved.
 """
 
+from enum import StrEnum
+
 from pydantic import Field, model_validator
 
 from tenth.base.config import Section, build_recipe
 from tenth.pipeline.recipe import GroupSize, RlSection
 from tenth.training.advantages import RewardScale
+from tenth.training.distill import Direction, DistillConfig
 from tenth.training.grpo_loss import LossType
 from tenth.training.optim import OptimConfig, OptimKind
 
@@ -130,3 +133,48 @@ class SftRecipe(TuneRecipe):
     packing: bool = True
     eval_examples: int = Field(128, ge=1)  # at most; and at most a tenth of the file
     evaluations: int = Field(10, ge=1)  # of the held-out loss over the run
+
+
+class DistillKind(StrEnum):
+    """What of the teacher the student learns."""
+
+    SFT = "sft"  # its words
+    LOGITS = "logits"  # its distributions over its own words
+    ON_POLICY = "on-policy"  # its distributions over the student's words
+
+
+class DistillRecipe(TuneRecipe):
+    """`tenth distill`: a student (`model`) learns from a teacher. R1 (arXiv:2501.12948v2) section 4, F.1."""
+
+    teacher: str
+    prompts: str
+    kind: DistillKind = DistillKind.SFT
+    samples: int = Field(1, ge=1)  # answers of the teacher to each prompt
+    temperature: float = Field(0.6, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_completion_length: int | None = Field(None, ge=1)  # None: the context; of an API 32,768
+    min_language: float = Field(0.0, ge=0, le=1)  # words of an answer in the row's `language`
+    max_repetition: float = Field(0.3, ge=0, le=1)  # of lines, or of runs of words, in the thinking
+    partial: bool = False  # train on what there is when the budget ends
+    epochs: float = Field(3.0, gt=0)
+    steps: int | None = Field(None, ge=1)  # None: from the epochs
+    batch_size: int = Field(64, ge=1)  # examples per step
+    max_length: int | None = Field(None, ge=2)  # tokens of an example; None: the student's context
+    warmup_ratio: float = Field(0.03, ge=0, le=1)
+    lr_floor: float = Field(0.1, ge=0, le=1)  # of the learning rate, where the cosine ends
+    packing: bool = True
+    eval_examples: int = Field(128, ge=1)  # at most; and at most a tenth of the set
+    evaluations: int = Field(10, ge=1)
+    top_k: int = Field(64, ge=1)  # of --kind logits: tokens kept of each distribution
+    direction: Direction | None = None  # None: forward of logits, reverse of on-policy
+    distill_temperature: float = Field(1.0, gt=0)  # both distributions are taken at
+
+    def sft_recipe(self, *, model: str, data: str) -> SftRecipe:
+        """The training as `tenth sft` knows it."""
+        mine = self.model_dump(include=set(SftRecipe.model_fields))
+        return SftRecipe(**mine | {"model": model, "data": data})
+
+    def distill_config(self) -> DistillConfig:
+        """The objective of --kind logits and on-policy."""
+        default = Direction.REVERSE if self.kind is DistillKind.ON_POLICY else Direction.FORWARD
+        return DistillConfig(direction=self.direction or default, temperature=self.distill_temperature)

@@ -71,7 +71,7 @@ def run_sft(
     base = open_base(Path(recipe.model))
     recipe, split, note = prepare_sft(recipe, base)
     with only_writer(out):
-        _require_memory(recipe, base)
+        require_sft_memory(recipe, base)
         hashes = {"model": base.fingerprint(), "data": file_hash(Path(recipe.data))}
         machine, settings = begin_run(out, recipe, hashes=hashes, reward_files={}, say=say)
         for sentence in (*note, introduction(out, recipe, split)):
@@ -118,7 +118,8 @@ def introduction(out: Path, recipe: SftRecipe, split: ExampleSplit) -> str:
     )
 
 
-def _require_memory(recipe: SftRecipe, base: Base) -> None:
+def require_sft_memory(recipe: SftRecipe, base: Base) -> None:
+    """Refuse what will not fit."""
     need = estimate(
         base.config,
         rank=recipe.lora_rank,
@@ -145,7 +146,7 @@ class SftRun:
         """The story."""
         return [
             Stage(name="measure-before", settings=settings, run=self._measure_before),
-            Stage(name="sft", needs=("measure-before",), settings=settings, run=self._train),
+            Stage(name="sft", needs=("measure-before",), settings=settings, run=self.train),
             Stage(name="measure-after", needs=("sft",), settings=settings, run=self._measure_after),
         ]
 
@@ -185,7 +186,8 @@ class SftRun:
         log.end()
         return Outcome(summary={"held_out_loss": loss})
 
-    def _train(self, directory: Path) -> Outcome:
+    def train(self, directory: Path) -> Outcome:
+        """From where it was saved last, to `model/`."""
         recipe = self.recipe
         assert recipe.steps is not None
         model, exact = load_to_learn(self.base, recipe, dtype=self.machine.compute_dtype)

@@ -57,7 +57,7 @@ class DistillConfig:
 class TopK:
     """A teacher's distributions over the trained tokens of some sequences, in their order."""
 
-    ids: Tensor  # (N, K) int64, likeliest first
+    ids: Tensor  # (N, K) int32, likeliest first
     logp: Tensor  # (N, K + 1) natural log at the temperature it was asked for; last: all other tokens
 
     def of(self, lengths: Sequence[int]) -> "list[TopK]":
@@ -72,6 +72,29 @@ class TaughtSequence:
 
     sequence: TrainedSequence
     teacher: TopK
+
+
+class CutHead:
+    """A model without the rows of its head that stand for no token: some pad their vocabulary, each to its
+    own size."""
+
+    def __init__(self, model: LanguageModel, *, vocab_size: int) -> None:
+        self.model, self.vocab_size = model, vocab_size
+
+    def __call__(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        token_mask: Tensor | None = None,
+    ) -> Tensor:
+        """See `LanguageModel`."""
+        return self.model(ids, positions=positions, segment_ids=segment_ids, token_mask=token_mask)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `LanguageModel`."""
+        return self.model.logits(hidden)[..., : self.vocab_size]
 
 
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -128,7 +151,7 @@ def teacher_top_k(
 
 def _top_k(logits: Tensor, k: int, temperature: float) -> TopK:
     ids = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
-    return TopK(ids=ids, logp=with_rest(logits, ids, temperature=temperature))
+    return TopK(ids=ids.int(), logp=with_rest(logits, ids, temperature=temperature))
 
 
 def distill_gradients(
@@ -207,7 +230,7 @@ def _stored_sums(
     """Summed divergence of one micro-batch after the other."""
 
     def score(rows: Tensor, ids: Tensor, logp: Tensor) -> Tensor:
-        own = with_rest(student.logits(rows), ids, temperature=config.temperature)  # (n, K + 1)
+        own = with_rest(student.logits(rows), ids.long(), temperature=config.temperature)  # (n, K + 1)
         return divergence(own, logp.to(own.dtype), config).sum()
 
     lengths = [len(each.sequence.ids) for each in examples]

@@ -156,7 +156,7 @@ def test_the_kept_tokens_are_the_teachers_likeliest_in_order():
     sequences, teacher = some_examples(2), TinyLm(seed=1)
     tops = teacher_top_k(teacher, sequences, k=3, temperature=1.0, micro_batch_tokens=30)
     expected = all_logits(teacher, sequences).log_softmax(-1).topk(3)
-    assert torch.equal(torch.cat([top.ids for top in tops]), expected.indices)
+    assert torch.equal(torch.cat([top.ids for top in tops]).long(), expected.indices)
     torch.testing.assert_close(torch.cat([top.logp[:, :-1] for top in tops]), expected.values)
     assert [len(top.ids) for top in tops] == [sum(each.trained) for each in sequences]
 
