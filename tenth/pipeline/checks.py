@@ -32,17 +32,17 @@ def check_recipe(recipe: ZeroRecipe, folder: Path) -> None:
 def check_prompts(recipe: ZeroRecipe, tokenizer: Tokenizer) -> None:
     """That every test question leaves room for an answer of the longest kind."""
     limit = model_config(recipe, vocab_size=tokenizer.vocab_size).max_position_embeddings
-    answer = recipe.rl.max_completion_length
+    key, answer = max(recipe.answer_lengths.items(), key=lambda each: each[1])
 
     def length(problem: Problem) -> int:
-        return len(prompt_ids(problem, tokenizer, template=recipe.template))
+        return max(len(prompt_ids(problem, tokenizer, template=each)) for each in recipe.templates)
 
     longest = max(held_out_problems(recipe), key=length)
     if length(longest) + answer > limit:
         raise ConfigError(
             f"a prompt of family '{longest.task}', level {longest.level}, has {length(longest)} tokens, and "
-            f"with rl.max_completion_length = {answer} that is more than the {limit} that model "
-            f"'{recipe.model}' takes; lower rl.max_completion_length or that family's levels."
+            f"with {key} = {answer} that is more than the {limit} that model '{recipe.model}' takes; lower "
+            f"{key} or that family's levels."
         )
 
 
@@ -58,10 +58,7 @@ def _check_families(recipe: ZeroRecipe) -> None:
 
 def _check_lengths(recipe: ZeroRecipe, config: ModelConfig) -> None:
     limit = config.max_position_embeddings
-    lengths = {
-        "pretrain.sequence_length": recipe.pretrain.sequence_length,
-        "rl.max_completion_length": recipe.rl.max_completion_length,
-    }
+    lengths = {"pretrain.sequence_length": recipe.pretrain.sequence_length, **recipe.answer_lengths}
     for key, length in lengths.items():
         if length > limit:
             raise ConfigError(

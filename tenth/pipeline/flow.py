@@ -113,6 +113,9 @@ def run_flow(flow: Flow[R], source: Path, overrides: Sequence[str], call: Call) 
             return flow.stages(Work(recipe=recipe, machine=machine, sinks=call.sinks, dirs=dirs))
 
         stages = stages_of(recipe)
+        names = [stage.name for stage in stages]
+        if call.again not in (None, *names):
+            raise RunError(f"there is no stage '{call.again}'; the stages are {', '.join(names)}.")
         if before is not None:
             adopt_records(run_dir, stages_of(before))
             _make_way(run_dir, stages, changed=_changed_keys(before, recipe), call=call)
@@ -154,8 +157,6 @@ def _make_way(run_dir: Path, stages: Sequence[Stage], *, changed: Sequence[str],
 def _run_again(run_dir: Path, stages: Sequence[Stage], name: str, call: Call) -> None:
     """Run one stage alone, and say what hangs on it."""
     by_name = {stage.name: stage for stage in stages}
-    if name not in by_name:
-        raise RunError(f"{run_dir} has no stage '{name}'; its stages are {', '.join(by_name)}.")
     stale = stale_stages(run_dir, stages)
     done = [each for each in done_stages(run_dir, stages) if each not in stale]
     missing = [each for each in by_name[name].needs if each not in done]

@@ -168,7 +168,7 @@ def student_stages(work: Work[R1Recipe]) -> list[Stage]:
             "measure-student-control",
             measure_control,
             needs=("student-control",),
-            settings=_measuring(work),
+            settings=_measuring(work, longest=recipe.student.rl.max_completion_length),
         ),
     ]
 
@@ -190,13 +190,13 @@ def _measured(work: Work[R1Recipe], stage: str) -> Stage:
     return Stage(
         name=f"measure-{stage}",
         needs=("documents", stage),
-        settings=_measuring(work),
+        settings=_measuring(work, longest=work.recipe.all_rl.max_completion_length),
         run=lambda directory: measure_r1(directory, work, stage),
     )
 
 
-def _measuring(work: Work[R1Recipe]) -> dict[str, Any]:
-    return {"eval": work.section("eval"), "longest": work.recipe.rl.max_completion_length, **_files(work)}
+def _measuring(work: Work[R1Recipe], *, longest: int) -> dict[str, Any]:
+    return {"eval": work.section("eval"), "longest": longest, **_files(work)}
 
 
 def _files(work: Work[R1Recipe]) -> dict[str, Any]:

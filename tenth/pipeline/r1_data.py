@@ -6,10 +6,13 @@ Every question is of the training split; no test question is asked.
 Not here: sampling, rules and cards (cold_start.py, rejection.py).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from tenth.base.seeds import stream_seed
 from tenth.engine.engine import Engine
+from tenth.model.counts import flops_per_token
+from tenth.model.transformer import Transformer
 from tenth.pipeline.cold_start import build_cold_start
 from tenth.pipeline.distill_stages import distinct_problems
 from tenth.pipeline.flow import Work
@@ -21,17 +24,17 @@ from tenth.rollout.pool import LocalPool
 from tenth.tasks.general import conversations
 from tenth.tasks.judge import Judge
 from tenth.tokenizer.chat import Template
-from tenth.tokenizer.tokenizer import Tokenizer
 
 
 def sample_cold_start(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """R1-Zero's answers at T = 1, the right and readable ones rewritten (B.3.2)."""
     recipe, tokenizer = work.recipe, work.tokenizer()
+    model = work.model("zero")
     with Judge() as judge:
-        return build_cold_start(
+        outcome = build_cold_start(
             directory,
             problems=distinct_problems(recipe, recipe.cold_start.prompts, stream="cold-start-problems"),
-            pool=_pool(work, "zero", tokenizer),
+            pool=LocalPool(Engine(model, WIDE), tokenizer),
             tokenizer=tokenizer,
             template_from=recipe.template,
             check=judge.check,
@@ -39,6 +42,7 @@ def sample_cold_start(directory: Path, work: Work[R1Recipe]) -> Outcome:
             seed=stream_seed(recipe.seed, "cold-start-data"),
             lineage={"model": f"{recipe.name}, zero", "verifier": "rules"},
         )
+    return _with_cost(outcome, model, longest=recipe.cold_start.max_completion_length)
 
 
 def sample_rejection_set(directory: Path, work: Work[R1Recipe]) -> Outcome:
@@ -46,11 +50,12 @@ def sample_rejection_set(directory: Path, work: Work[R1Recipe]) -> Outcome:
     recipe, tokenizer = work.recipe, work.tokenizer()
     section = recipe.rejection
     most = section.prompts * section.keep_per_prompt / (1 - section.general_share)
+    model = work.model("reasoning-rl")
     with Judge() as judge:
-        return build_rejection_set(
+        outcome = build_rejection_set(
             directory,
             problems=distinct_problems(recipe, section.prompts, stream="rejection-problems"),
-            pool=_pool(work, "reasoning-rl", tokenizer),
+            pool=LocalPool(Engine(model, WIDE), tokenizer),
             tokenizer=tokenizer,
             template=Template.DEEPSEEK,
             check=judge.check,
@@ -61,7 +66,10 @@ def sample_rejection_set(directory: Path, work: Work[R1Recipe]) -> Outcome:
                 seed=stream_seed(recipe.seed, "general"), count=round(most * section.general_share) + 1
             ),
         )
+    return _with_cost(outcome, model, longest=section.max_completion_length)
 
 
-def _pool(work: Work[R1Recipe], stage: str, tokenizer: Tokenizer) -> LocalPool:
-    return LocalPool(Engine(work.model(stage), WIDE), tokenizer)
+def _with_cost(outcome: Outcome, model: Transformer, *, longest: int) -> Outcome:
+    """And the floating-point operations of sampling."""
+    cost = flops_per_token(model.config, context_tokens=longest).forward
+    return replace(outcome, flops=cost * (outcome.tokens or 0.0))

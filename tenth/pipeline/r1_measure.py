@@ -16,6 +16,7 @@ from tenth.pipeline.flow import Work
 from tenth.pipeline.measure import Mode, ask, measure, read_answers
 from tenth.pipeline.r1_card import write_r1_card
 from tenth.pipeline.r1_recipe import R1Recipe
+from tenth.pipeline.recipe import RlSection
 from tenth.pipeline.stage import Outcome
 from tenth.rollout.evaluate import scores_by_family
 from tenth.tasks import general
@@ -36,7 +37,8 @@ def measure_r1(directory: Path, work: Work[R1Recipe], stage: str) -> Outcome:
     path = directory / "samples" / f"{_GENERAL.name}.jsonl"
     if not path.exists():
         _ask_general(path, work, model)
-    outcome = measure(directory, work.recipe, [(SAMPLED, model)], work.tokenizer(), sinks=work.sinks)
+    recipe = _with_length_of(work.recipe.all_rl, work.recipe)
+    outcome = measure(directory, recipe, [(SAMPLED, model)], work.tokenizer(), sinks=work.sinks)
     scores = scores_by_family(read_answers(path))
     write_json(directory / "eval.json", read_json(directory / "eval.json") | {"general": scores})
     write_r1_card(work, stage, measured=directory)
@@ -49,7 +51,8 @@ def measure_control(directory: Path, work: Work[R1Recipe]) -> Outcome:
         (Mode(name="sampled"), work.model("student-control")),
         (Mode(name="without_teacher_sampling"), work.model("student-control", part=EARLY_MODEL)),
     ]
-    outcome = measure(directory, work.recipe, asks, work.tokenizer(), sinks=work.sinks)
+    recipe = _with_length_of(work.recipe.student.rl, work.recipe)
+    outcome = measure(directory, recipe, asks, work.tokenizer(), sinks=work.sinks)
     write_r1_card(work, "student-control", measured=directory)
     return outcome
 
@@ -57,5 +60,11 @@ def measure_control(directory: Path, work: Work[R1Recipe]) -> Outcome:
 def _ask_general(path: Path, work: Work[R1Recipe], model: Transformer) -> None:
     count = min(_MOST_GENERAL, work.recipe.eval.problems_per_family)
     problems = general.general_problems(seed=0, split=Split.TEST, count=count)
-    groups = ask(work.recipe, model, work.tokenizer(), _GENERAL, problems=problems, check=general.check)
+    recipe = _with_length_of(work.recipe.all_rl, work.recipe)
+    groups = ask(recipe, model, work.tokenizer(), _GENERAL, problems=problems, check=general.check)
     write_lines(path, (row.to_dict() for group in groups for row in group))
+
+
+def _with_length_of(rl: RlSection, recipe: R1Recipe) -> R1Recipe:
+    """A recipe that allows answers as long as that reinforcement does."""
+    return recipe.model_copy(update={"rl": rl})

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tenth.base.config import Section
 from tenth.pipeline.recipe import FlowName, OptimSection, PretrainSection, RlSection, ZeroRecipe
+from tenth.tokenizer.chat import Template
 from tenth.training.optim import OptimKind
 
 
@@ -124,3 +125,21 @@ class R1Recipe(ZeroRecipe):
     def all_rls(self) -> tuple[RlSection, ...]:
         """Every reinforcement of the flow."""
         return (self.rl, self.reasoning_rl, self.all_rl, self.student.rl)
+
+    @property
+    def answer_lengths(self) -> dict[str, int]:
+        """How long answers may get, by the key that says so."""
+        lengths = {
+            "cold_start": self.cold_start.max_completion_length,
+            "reasoning_rl": self.reasoning_rl.max_completion_length,
+            "rejection": self.rejection.max_completion_length,
+            "all_rl": self.all_rl.max_completion_length,
+            "student.rl": self.student.rl.max_completion_length,
+        }
+        named = {f"{section}.max_completion_length": length for section, length in lengths.items()}
+        return super().answer_lengths | named
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """How questions are written down."""
+        return (self.template, Template.DEEPSEEK)

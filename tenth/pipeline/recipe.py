@@ -46,9 +46,7 @@ class DocumentsSection(Section):
     boxed_share: float = Field(0.0, ge=0, le=1)  # of the untagged ones: a sentence with \\boxed{}
     narrated_share: float = Field(0.0, ge=0, le=1)  # of the step-by-step ones: a word in front of each step
     mixed_share: float = Field(0.0, ge=0, le=1)  # of the narrated ones: in both languages, step by step
-    small_talk_share: float = Field(
-        0.0, ge=0, lt=1
-    )  # of the tokens: general questions
+    small_talk_share: float = Field(0.0, ge=0, lt=1)  # of the tokens: general questions
     text_files: tuple[str, ...] = ()  # .txt, .jsonl with `text`, .gz of both
     text_share: float = Field(0.0, ge=0, lt=1)  # of the tokens, from text_files
     held_out_share: float = Field(0.01, gt=0, lt=0.5)
@@ -199,3 +197,13 @@ class ZeroRecipe(Section):
     def all_rls(self) -> tuple[RlSection, ...]:
         """Every reinforcement of the flow."""
         return (self.rl,)
+
+    @property
+    def answer_lengths(self) -> dict[str, int]:
+        """How long answers may get, by the key that says so."""
+        return {"rl.max_completion_length": self.rl.max_completion_length}
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """How questions are written down."""
+        return (self.template,)
