@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tenth.sandbox import landlock, namespaces, seccomp
-from tenth.sandbox.kernel import drop_capabilities
+from tenth.sandbox.kernel import PR_SET_KEEPCAPS, keep_capabilities, prctl
 from tenth.sandbox.limits import Limits, Tier
+from tenth.sandbox.namespaces import NOBODY
 
 _THREADS = 64  # where one process is allowed
 _OTHERS = 8  # zygote, judge and whatever else counts for the same user namespace
 _STACK_BYTES = 64 << 20  # deep recursion is a common way to solve a problem
 _ABOVE_ALL = 128
+_CAP_DAC_READ_SEARCH = 1 << 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +48,11 @@ def contain(assignment: Assignment, *, tier: Tier, readable: Sequence[str]) -> N
     os.setsid()
     _forget_the_project()
     may_fork = is_private and limits.processes > 1
+    if not is_private and os.geteuid() == 0:
+        _become_nobody()
+    else:
+        keep_capabilities()
     _limit(limits, tasks=(limits.processes if may_fork else _THREADS) + _OTHERS, is_private=is_private)
-    drop_capabilities()
     landlock.restrict(readable=readable, scratch=scratch)
     seccomp.install(may_fork=may_fork)
 
@@ -59,6 +64,21 @@ def place_descriptors(descriptors: Sequence[int], *, kept: int) -> int:
         os.dup2(number, place)
     os.closerange(len(moved), _ABOVE_ALL + len(moved) + 1024)  # the zygote never has many
     return len(descriptors)
+
+
+def _become_nobody() -> None:
+    """Root without capabilities still owns root's files, and the kernel never limits root's threads.
+
+    The standard library may lie in root's home. Landlock says what else can be read, so one right is kept.
+    """
+    prctl(PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    try:
+        keep_capabilities(_CAP_DAC_READ_SEARCH)
+    except PermissionError:  # a container without it
+        keep_capabilities()
 
 
 def _limit(limits: Limits, *, tasks: int, is_private: bool) -> None:

@@ -27,6 +27,7 @@ NUMBERS = {
 }
 
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -90,8 +91,8 @@ def unmount_lazily(target: str) -> None:
     _checked(_libc().umount2(os.fsencode(target), 2), f"unmount {target}")
 
 
-def drop_capabilities() -> None:
-    """Give up every capability, for good: without new privileges none comes back."""
+def keep_capabilities(kept: int = 0) -> None:
+    """Give up all capabilities but the bits of `kept`, for good: without new privileges none comes back."""
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    syscall("capset", header, (ctypes.c_uint32 * 6)())
+    syscall("capset", header, (ctypes.c_uint32 * 6)(kept, kept))  # effective, permitted; inheritable none

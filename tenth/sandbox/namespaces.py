@@ -1,6 +1,6 @@
 """A machine of its own, as far as a process can tell: namespaces for users, mounts, network, IPC, names, ids.
 
-Why: what a process cannot name it cannot harm. In here there are libraries to read and an empty /tmp; no
+Why: what a process cannot name it cannot harm. In here there are libraries to read and an empty folder; no
 /proc, no home, no network interface, and nobody else's process.
 In:  paths to show, an empty folder to build the new root on.  Out: this process inside; `clone_inside`.
 Not here: what a process inside may still ask of the kernel (seccomp.py, landlock.py).
@@ -25,7 +25,7 @@ from tenth.sandbox.kernel import (
 )
 
 NOBODY = 65534
-SCRATCH = "/tmp"
+SCRATCH = "/tenth-scratch"  # not /tmp: Python itself may have been installed there
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER = 0x00020000, 0x04000000, 0x08000000, 0x10000000
@@ -72,7 +72,7 @@ def clone_inside() -> int:
 
 
 def mount_scratch(*, num_bytes: int, num_files: int) -> None:
-    """An empty /tmp in memory that is gone with the last process that sees it."""
+    """An empty folder in memory that is gone with the last process that sees it."""
     options = f"size={num_bytes},nr_inodes={num_files},mode=1777"
     mount("tmpfs", SCRATCH, kind="tmpfs", flags=_NOSUID | _NODEV | _NOEXEC, options=options)
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 
 from tenth.base.errors import SandboxUnavailable, VerifierError
 from tenth.sandbox.limits import FunctionTests, Limits, Outcome, Program, Status, TestResults, Tier
+from tenth.sandbox.namespaces import NOBODY
 from tenth.sandbox.watch import Watched, folder_is_over, watch
 
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
@@ -185,6 +186,8 @@ class Sandbox:
         if self.tier is Tier.NAMESPACES:
             return ""
         path = tempfile.mkdtemp(prefix="tenth-scratch-")
+        if os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY)
         stack.callback(_remove, path)
         return path
 
