@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from tenth.tasks.rewards import LANGUAGES, language_consistency
 
-FAULTS = ("tags", "empty_summary", "repetition", "language", "paragraph", "code_block", "length")
+FAULTS = ("tags", "garbled", "empty_summary", "repetition", "language", "paragraph", "code_block", "length")
 
 _THINK, _END = "<think>", "</think>"
 _CODE = "```"
+_GARBLED = "\ufffd"  # what decoding leaves of a character whose bytes were not all sampled
 _ANSWER_TAG = re.compile(r"</?answer>")
 # Answers and LaTeX commands belong to no language.
 _NO_WORDS = re.compile(r"<answer>.*?</answer>|\\[A-Za-z]+(?:\{[^{}]*\})?", flags=re.DOTALL)
@@ -43,6 +44,7 @@ def faults(text: str, language: str, *, tokens: int, limits: ReadableLimits) -> 
         return ("tags",)
     thinking, summary = parts
     found = {
+        "garbled": _GARBLED in text,
         "empty_summary": not _ANSWER_TAG.sub("", summary).strip(),
         "repetition": repetition(thinking) > limits.max_repetition,
         "language": _language(thinking, summary, language) < limits.min_language,
@@ -65,7 +67,8 @@ def repetition(text: str) -> float:
 
 
 def _share_seen(items: Sequence[Hashable]) -> float:
-    return 1 - len(set(items)) / len(items) if items else 0.0
+    repeats = len(items) - len(set(items))
+    return repeats / len(items) if repeats > 1 else 0.0  # said once more is no loop
 
 
 def _parts(text: str) -> tuple[str, str] | None:

@@ -53,6 +53,7 @@ def test_nothing_behind_the_thinking_is_an_empty_summary(text):
 def test_a_line_seen_before_counts_as_repetition():
     assert repetition("a\nb\na\n\na") == 0.5  # four lines, the last two seen before
     assert repetition("") == repetition("once") == 0.0
+    assert repetition("9-9=0\n0+9=9\n9-9=0") == 0.0  # said once more is no loop
 
 
 def test_a_loop_that_never_breaks_a_line_counts_as_repetition():
@@ -82,6 +83,12 @@ def test_a_language_without_a_rule_is_not_judged():
     assert found(zero("drei und 四 ist sieben"), "de") == ()
 
 
+def test_bytes_that_are_no_character_are_a_fault_wherever_they_stand():
+    broken = "答案".encode()[:-1].decode(errors="replace")
+    assert found(r1("3+4=7", f"{broken}\\boxed{{7}}"), "zh") == ("garbled",)
+    assert found(zero(f"3+4=7{broken}"), "zh") == ("garbled",)
+
+
 def test_a_line_over_the_limit_is_a_long_paragraph():
     line = "one two three four five six seven eight."  # 40 characters
     assert len(line) == 40
@@ -102,5 +109,5 @@ def test_more_tokens_than_allowed_are_a_fault_and_no_limit_allows_any():
 
 
 def test_several_faults_come_in_their_fixed_order():
-    text = r1("```\n```\n```\n" + "所以" * 30, "")
+    text = r1("```\n```\n```\n" + "所以" * 30 + "\ufffd", "")
     assert found(text, tokens=99) == FAULTS[1:]
