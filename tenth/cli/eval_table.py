@@ -110,7 +110,7 @@ def _table(lines: Sequence[Line], columns: Sequence[int]) -> Table:
 
 
 def extras(lines: Sequence[Line]) -> list[str]:
-    """What only some suites have, one sentence each."""
+    """What only some suites have, and why answers failed, one sentence each."""
     said = []
     for line in by_suite(lines):
         parts = [
@@ -120,6 +120,11 @@ def extras(lines: Sequence[Line]) -> list[str]:
         ]
         if parts:
             said.append(f"{line.score.suite}, {line.model}: {', '.join(parts)}.")
+        if line.score.failure is not None:
+            failed = line.score.errors + line.score.verifier_errors
+            said.append(
+                f"{line.score.suite}, {line.model}: {failed} failed, most often: {line.score.failure}"
+            )
     return said
 
 

@@ -9,6 +9,7 @@ Not here: asking (pipeline/evaluate_model.py).
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, pstdev
@@ -71,6 +72,7 @@ class SuiteScore(Record):
     usd: float
     errors: int
     verifier_errors: int
+    failure: str | None = None  # what the most frequent of the failures says
     more: Mapping[str, float] = field(default_factory=dict)  # what only this suite has
 
 
@@ -102,6 +104,7 @@ def score_suite(suite: str, samples: Sequence[Sample], *, usd_per_hour: float = 
         usd=math.fsum(sample.usd for sample in samples) + wall / 3600 * usd_per_hour,
         errors=sum(sample.error is not None for sample in samples),
         verifier_errors=sum(sample.verifier_error is not None for sample in samples),
+        failure=_most_frequent([sample.error or sample.verifier_error for sample in samples]),
         more=_followed(known) | _likelihood(known),
     )
 
@@ -124,6 +127,11 @@ def wilson(rates: Sequence[float]) -> tuple[float, float]:
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least that share of them does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _most_frequent(texts: Sequence[str | None]) -> str | None:
+    counts = Counter(text for text in texts if text is not None)
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def _followed(samples: Sequence[Sample]) -> dict[str, float]:

@@ -46,7 +46,7 @@ class Suite:
     name: str
     files: str  # a glob pattern under the data directory, so that whole and shortened copies are found
     kind: AnswerKind
-    read: Callable[[Row, str], Problem]  # a row and the suite's name -> its problem
+    read: Callable[[Path, str], list[Problem]]  # a file and the suite's name -> its problems
     language: str = "en"
     examples: str | None = None  # a file of solved questions for few-shot prompts
 
@@ -57,18 +57,28 @@ class RowError(ValueError):
 
 def read_suite(suite: Suite, data_dir: Path) -> list[Problem]:
     """Every question of a suite, in the order of its files; one that is there twice is asked once."""
-    problems = []
+    by_id: dict[str, Problem] = {}
     for path in find_files(suite.files, data_dir, name=suite.name):
+        for problem in suite.read(path, suite.name):
+            by_id.setdefault(problem.problem_id, problem)
+    if not by_id:
+        raise DataError(f"suite '{suite.name}' has no questions in {data_dir / suite.files}; get it again.")
+    return list(by_id.values())
+
+
+def by_row(read_row: Callable[[Row, str], Problem]) -> Callable[[Path, str], list[Problem]]:
+    """A reader of files from one of rows."""
+
+    def read(path: Path, suite: str) -> list[Problem]:
+        problems = []
         for where, row in _rows(path):
             try:
-                problems.append(suite.read(row, suite.name))
+                problems.append(read_row(row, suite))
             except RowError as error:
                 raise DataError(f"{where}: {error}; mend or remove it.") from error
-    if not problems:
-        raise DataError(
-            f"suite '{suite.name}' has no questions in {data_dir / suite.files}; get the file again."
-        )
-    return list({problem.problem_id: problem for problem in reversed(problems)}.values())[::-1]
+        return problems
+
+    return read
 
 
 def find_files(pattern: str, data_dir: Path, *, name: str) -> list[Path]:

@@ -10,37 +10,72 @@ from pathlib import Path
 
 from tenth.base.errors import ConfigError
 from tenth.base.records import Problem
+from tenth.tasks.code_sets import read_humaneval, read_mbpp
 from tenth.tasks.suites import rows
-from tenth.tasks.suites.suite import AnswerKind, Suite, read_suite
+from tenth.tasks.suites.suite import AnswerKind, Suite, by_row, read_suite
 
 FAMILIES = "families"  # a run's own test set: no file
 _JUDGED = ("arena_hard", "arena-hard", "mt_bench", "mt-bench")
 
+
+def _humaneval(path: Path, suite: str) -> list[Problem]:
+    del suite  # the checker goes by the task's own name
+    return read_humaneval(path)
+
+
+def _mbpp(path: Path, suite: str) -> list[Problem]:
+    del suite
+    return read_mbpp(path)
+
+
 _ALL = (
-    Suite(name="gsm8k", files="gsm8k*test*.jsonl", kind=AnswerKind.NUMBER, read=rows.gsm8k),
-    Suite(name="math", files="math*.jsonl", kind=AnswerKind.MATH, read=rows.math),
-    Suite(name="svamp", files="svamp*.jsonl", kind=AnswerKind.NUMBER, read=rows.svamp),
-    Suite(name="mawps", files="mawps*.jsonl", kind=AnswerKind.NUMBER, read=rows.input_and_number),
-    Suite(name="multiarith", files="multiarith*.jsonl", kind=AnswerKind.NUMBER, read=rows.input_and_number),
-    Suite(name="aqua", files="aqua*.jsonl", kind=AnswerKind.CHOICE, read=rows.aqua),
-    Suite(name="cmath", files="cmath*.jsonl", kind=AnswerKind.NUMBER, read=rows.cmath, language="zh"),
+    Suite(name="gsm8k", files="gsm8k*test*.jsonl", kind=AnswerKind.NUMBER, read=by_row(rows.gsm8k)),
+    Suite(name="math", files="math*.jsonl", kind=AnswerKind.MATH, read=by_row(rows.math)),
+    Suite(name="svamp", files="svamp*.jsonl", kind=AnswerKind.NUMBER, read=by_row(rows.svamp)),
+    Suite(name="mawps", files="mawps*.jsonl", kind=AnswerKind.NUMBER, read=by_row(rows.input_and_number)),
     Suite(
-        name="mmlu", files="mmlu_val.jsonl", kind=AnswerKind.CHOICE, read=rows.mmlu, examples="mmlu_dev.jsonl"
+        name="multiarith",
+        files="multiarith*.jsonl",
+        kind=AnswerKind.NUMBER,
+        read=by_row(rows.input_and_number),
     ),
-    Suite(name="bbh_boolean", files="bbh/boolean_expressions.json", kind=AnswerKind.WORD, read=rows.bbh),
+    Suite(name="aqua", files="aqua*.jsonl", kind=AnswerKind.CHOICE, read=by_row(rows.aqua)),
+    Suite(name="cmath", files="cmath*.jsonl", kind=AnswerKind.NUMBER, read=by_row(rows.cmath), language="zh"),
+    Suite(
+        name="mmlu",
+        files="mmlu_val.jsonl",
+        kind=AnswerKind.CHOICE,
+        read=by_row(rows.mmlu),
+        examples="mmlu_dev.jsonl",
+    ),
+    Suite(
+        name="bbh_boolean", files="bbh/boolean_expressions.json", kind=AnswerKind.WORD, read=by_row(rows.bbh)
+    ),
     Suite(
         name="bbh_arithmetic",
         files="bbh/multistep_arithmetic_two.json",
         kind=AnswerKind.NUMBER,
-        read=rows.bbh,
+        read=by_row(rows.bbh),
     ),
-    Suite(name="bbh_navigate", files="bbh/navigate.json", kind=AnswerKind.WORD, read=rows.bbh),
-    Suite(name="ifeval", files="ifeval*.jsonl", kind=AnswerKind.INSTRUCTIONS, read=rows.ifeval),
-    Suite(name="arc_easy", files="lm/arc_easy.jsonl", kind=AnswerKind.CHOICE, read=rows.query_and_choices),
-    Suite(name="copa", files="lm/copa.jsonl", kind=AnswerKind.CHOICE, read=rows.copa),
-    Suite(name="arc_easy_lm", files="lm/arc_easy.jsonl", kind=AnswerKind.OPTIONS, read=rows.by_likelihood),
-    Suite(name="copa_lm", files="lm/copa.jsonl", kind=AnswerKind.OPTIONS, read=rows.by_likelihood),
-    Suite(name="lambada", files="lm/lambada*.jsonl", kind=AnswerKind.CONTINUATION, read=rows.lambada),
+    Suite(name="bbh_navigate", files="bbh/navigate.json", kind=AnswerKind.WORD, read=by_row(rows.bbh)),
+    Suite(name="humaneval", files="humaneval*.jsonl", kind=AnswerKind.CODE, read=_humaneval),
+    Suite(name="mbpp", files="mbpp*.jsonl", kind=AnswerKind.CODE, read=_mbpp),
+    Suite(name="ifeval", files="ifeval*.jsonl", kind=AnswerKind.INSTRUCTIONS, read=by_row(rows.ifeval)),
+    Suite(
+        name="arc_easy",
+        files="lm/arc_easy.jsonl",
+        kind=AnswerKind.CHOICE,
+        read=by_row(rows.query_and_choices),
+    ),
+    Suite(name="copa", files="lm/copa.jsonl", kind=AnswerKind.CHOICE, read=by_row(rows.copa)),
+    Suite(
+        name="arc_easy_lm",
+        files="lm/arc_easy.jsonl",
+        kind=AnswerKind.OPTIONS,
+        read=by_row(rows.by_likelihood),
+    ),
+    Suite(name="copa_lm", files="lm/copa.jsonl", kind=AnswerKind.OPTIONS, read=by_row(rows.by_likelihood)),
+    Suite(name="lambada", files="lm/lambada*.jsonl", kind=AnswerKind.CONTINUATION, read=by_row(rows.lambada)),
 )
 SUITES: Mapping[str, Suite] = {suite.name: suite for suite in _ALL}
 
