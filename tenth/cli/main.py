@@ -24,6 +24,7 @@ from tenth.cli import (
     inspect,
     quantize,
     report,
+    reward_model,
     rl,
     run,
     runs,
@@ -46,6 +47,7 @@ commands.command(cls=CommandWithKeys)(sft.sft)
 commands.command(cls=CommandWithKeys)(distill.distill)
 commands.command(name="eval")(eval.evaluate)
 commands.add_typer(runs.app, name="runs")
+commands.command(name="reward-model")(reward_model.reward_model)
 commands.command()(report.report)
 commands.command()(chat.chat)
 commands.command()(inspect.inspect)

@@ -11,7 +11,7 @@ Not here: how they become ids (pipeline/reward_scorer.py).
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ class PreferenceSet:
     """What the files hold. `dropped`: the rule, and the places of the rows that it left out."""
 
     pairs: tuple[PreferencePair, ...]
-    labelled: tuple[LabelledAnswer, ...]
-    dropped: Mapping[str, tuple[str, ...]]
+    labelled: tuple[LabelledAnswer, ...] = ()
+    dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sentences(self) -> list[str]:
         """One per rule that left something out."""

@@ -27,7 +27,7 @@ from tenth.checkpoint.companions import load_template, load_tokenizer
 from tenth.checkpoint.model_card import ModelCard
 from tenth.checkpoint.model_dir import load_config, load_model
 from tenth.checkpoint.reward_dir import FACTS, RewardFacts, RewardKind, save_reward_model
-from tenth.data.preferences import LabelledAnswer, read_preferences
+from tenth.data.preferences import PreferenceSet, read_preferences
 from tenth.model.counts import flops_per_token
 from tenth.pipeline.reward_scorer import Reader, ReadExamples, read_labels, read_pairs
 from tenth.pipeline.reward_trainer import RewardSettings, RewardTrainer
@@ -47,7 +47,7 @@ from tenth.training.preference import (
 
 SCORES = "scores.json"
 _MOST_HELD_OUT = 2000  # an accuracy is then known to about 2 points
-Preferences = Path | Sequence[PreferencePair]
+Preferences = Path | Sequence[PreferencePair] | PreferenceSet
 
 
 class StageSettings(RewardSettings, Protocol):
@@ -150,21 +150,18 @@ def open_reader(base: Path, kind: RewardKind) -> Reader:
 
 def read_examples(reader: Reader, data: Preferences) -> ReadExamples:
     """What a model of that kind learns from; a file may also hold labelled answers."""
-    labelled: Sequence[LabelledAnswer] = ()
     if isinstance(data, Path):
-        found = read_preferences([data])
-        pairs, labelled = found.pairs, found.labelled
-    else:
-        pairs = tuple(data)
-    if reader.kind is RewardKind.SAFE:
-        read = read_labels(reader, pairs, labelled)
-    elif labelled:
+        data = read_preferences([data])
+    found = data if isinstance(data, PreferenceSet) else PreferenceSet(pairs=tuple(data))
+    if reader.kind is RewardKind.HELPFUL and found.labelled:
         raise DataError(
-            f"{len(labelled)} labelled answers among the preferences, but the helpful model compares pairs; "
-            "train them with --kind safe."
+            f"{len(found.labelled)} labelled answers among the preferences, but the helpful model compares "
+            "pairs; train them with --kind safe."
         )
+    if reader.kind is RewardKind.SAFE:
+        read = read_labels(reader, found.pairs, found.labelled)
     else:
-        read = read_pairs(reader, pairs)
+        read = read_pairs(reader, found.pairs)
     if not read.examples:
         raise DataError(
             f"none of the {read.num_too_long} preferences fits into {reader.max_tokens} tokens; shorten them "

@@ -65,6 +65,7 @@ class ReadExamples:
 
     examples: tuple[Example, ...]
     prompts: tuple[str, ...]
+    places: tuple[int, ...]  # of the kept ones among those given
     num_too_long: int
 
 
@@ -99,6 +100,7 @@ def _fitting(
     return ReadExamples(
         examples=tuple(examples[place] for place in kept),
         prompts=tuple(prompts[place] for place in kept),
+        places=tuple(kept),
         num_too_long=len(examples) - len(kept),
     )
 

@@ -13,7 +13,7 @@ Every pair (or label) of a minibatch counts the same, however it is cut into mic
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,9 +142,20 @@ def reward_scores(
     """The score of each conversation, in the order given."""
     found = [0.0] * len(sequences)
     for part in plan_micro_batches(list(map(len, sequences)), budget_tokens=micro_batch_tokens):
-        scores = _scores(model, [sequences[index] for index in part], pad_id=pad_id)
+        scores = _read(model, [sequences[index] for index in part], pad_id=pad_id)
         for index, value in zip(part, scores.tolist(), strict=True):
             found[index] = value
+    return found
+
+
+@torch.no_grad()
+def reward_features(
+    model: RewardModel, sequences: Sequence[Ids], *, micro_batch_tokens: int, pad_id: int = 0
+) -> Tensor:
+    """What the head sees of each conversation, in the order given. (S, D) float32"""
+    found = torch.empty(len(sequences), model.body.config.hidden_size)
+    for part in plan_micro_batches(list(map(len, sequences)), budget_tokens=micro_batch_tokens):
+        found[part] = _read(model.features, [sequences[index] for index in part], pad_id=pad_id)
     return found
 
 
@@ -165,24 +176,23 @@ def _margins(model: RewardModel, examples: Sequence[Example], *, pad_id: int) ->
         raise DataError("pairs and labels in one step; train a helpful and a safe model one by one.")
     if pairs:
         sequences = [each.chosen for each in pairs] + [each.rejected for each in pairs]
-        chosen, rejected = _scores(model, sequences, pad_id=pad_id).chunk(2)
+        chosen, rejected = _read(model, sequences, pad_id=pad_id).chunk(2)
         return chosen - rejected
-    scores = _scores(model, [each.ids for each in labelled], pad_id=pad_id)
+    scores = _read(model, [each.ids for each in labelled], pad_id=pad_id)
     return torch.where(torch.tensor([each.is_safe for each in labelled]), scores, -scores)
 
 
-def _scores(model: RewardModel, sequences: Sequence[Ids], *, pad_id: int) -> Tensor:
-    """(S,) float32. A score is read where the token after the last would be predicted."""
+def _read(network: Callable[..., Tensor], sequences: Sequence[Ids], *, pad_id: int) -> Tensor:
+    """(S, ...). A score is read where the token after the last would be predicted."""
     marked = [TrainedSequence(ids=(*ids, pad_id), trained=(*(False,) * len(ids), True)) for ids in sequences]
     batch = collate(marked, pad_id=pad_id)
-    scores: Tensor = model(
+    return network(
         batch.ids,
         last_index=batch.answer_index,
         positions=batch.positions,
         segment_ids=batch.segment_ids,
         token_mask=batch.token_mask,
     )
-    return scores
 
 
 def _plan(examples: Sequence[Example], budget_tokens: int) -> list[list[int]]:
