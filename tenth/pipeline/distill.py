@@ -24,7 +24,7 @@ from tenth.checkpoint.model_card import ModelCard
 from tenth.checkpoint.model_dir import load_config, load_model
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer
-from tenth.pipeline.distill_answers import Filter, ask_teacher, choose_samples
+from tenth.pipeline.distill_answers import Filter, ask_teacher, choose_samples, num_parts
 from tenth.pipeline.distill_objectives import LogitRun, OnPolicyRun, load_top_k, store_top_k
 from tenth.pipeline.distill_sides import (
     Teacher,
@@ -86,7 +86,10 @@ def run_distill(
     given.setdefault("learning_rate", default_rate(student, lora_rank=given.get("lora_rank")))
     recipe = build_recipe(DistillRecipe, given, source="tenth distill")
     require_local(recipe, teacher)
-    problems = (read_problems if needs_answers else read_prompts)(Path(recipe.prompts))
+    read = read_problems if needs_answers else read_prompts
+    problems = {
+        each.problem_id: each for each in read(Path(recipe.prompts))
+    }  # a prompt that comes twice is one
     with only_writer(out):
         base, identity = find_student(student, teacher, out, seed=recipe.seed)
         if recipe.kind is not DistillKind.SFT:
@@ -104,7 +107,7 @@ def run_distill(
             recipe=recipe,
             teacher=teacher,
             base=base,
-            problems=problems,
+            problems=tuple(problems.values()),
             machine=machine,
             sinks=sinks,
             say=say,
@@ -150,9 +153,7 @@ class _Story:
         run_stages(self.out, stages)
         data = stage_named(self.out, "answers") / SAMPLES
         self._say_what_was_kept()
-        sft, split, note = prepare_sft(
-            self.recipe.sft_recipe(model=str(self.base.path), data=str(data)), self.base
-        )
+        sft, split, note = prepare_sft(self._sft_recipe(data), self.base)
         require_sft_memory(sft, self.base)
         for sentence in (*note, introduction(self.out, sft, split)):
             self.say(sentence)
@@ -177,15 +178,13 @@ class _Story:
     def run_on_policy(self, settings: Mapping[str, Any]) -> SftRun:
         """The student answers, the teacher reads."""
         recipe, base = self.recipe, self.base
-        context = min(
-            recipe.max_length or base.config.max_position_embeddings, base.config.max_position_embeddings
-        )
+        context = self._context
         answer_tokens = recipe.max_completion_length or max(1, context // 2)
         split = self._split_prompts(answer_tokens=answer_tokens, context=context)
         steps = recipe.steps or num_steps(
             len(split.training), epochs=recipe.epochs, batch_size=recipe.batch_size
         )
-        sft = recipe.sft_recipe(model=str(base.path), data=recipe.prompts).model_copy(update={"steps": steps})
+        sft = self._sft_recipe(Path(recipe.prompts)).model_copy(update={"steps": steps})
         require_sft_memory(sft, base)
         self.say(
             f"{self.out}: {steps:,} steps × {recipe.batch_size} answers of the student, read by "
@@ -205,6 +204,18 @@ class _Story:
         """What the teacher's answers cost."""
         done = next(self.out.glob("*-answers/DONE.json"), None)
         return 0.0 if done is None else float(read_json(done)["summary"]["usd"])
+
+    @property
+    def _context(self) -> int:
+        """How long a sequence may be for whoever has to read it."""
+        limits = [self.base.config.max_position_embeddings]
+        if self.recipe.kind is not DistillKind.SFT and self.teacher.model_dir is not None:
+            limits.append(load_config(self.teacher.model_dir).max_position_embeddings)
+        return min(self.recipe.max_length or limits[0], *limits)
+
+    def _sft_recipe(self, data: Path) -> SftRecipe:
+        sft = self.recipe.sft_recipe(model=str(self.base.path), data=str(data))
+        return sft.model_copy(update={"max_length": self._context})
 
     def _shared(self, sft: SftRecipe, split: ExampleSplit) -> dict[str, Any]:
         return {
@@ -226,7 +237,7 @@ class _Story:
             top_p=recipe.top_p if recipe.temperature else 1.0,
             seed=stream_seed(recipe.seed, "distill") % _SEEDS,
         )
-        log = open_log(directory, sinks=self.sinks, from_step=0, total_steps=-(-len(self.problems) // 64))
+        log = open_log(directory, sinks=self.sinks, from_step=0, total_steps=num_parts(self.problems))
         with teacher.open() as responder:
             said = ask_teacher(
                 directory, self.problems, responder, params, log=log, is_partial=recipe.partial
@@ -251,17 +262,23 @@ class _Story:
         if teacher.model_dir:
             config = load_config(teacher.model_dir)
             flops = tokens * flops_per_token(config, context_tokens=max(1, tokens // len(said))).forward
-        usd = sum(each.usd for each in said)
-        return Outcome(summary=summary | {"usd": usd}, tokens=float(tokens), flops=flops)
+        summary |= {
+            "prompts": len(self.problems),
+            "answered": len({each.problem.problem_id for each in said}),
+            "usd": sum(each.usd for each in said),
+        }
+        return Outcome(summary=summary, tokens=float(tokens), flops=flops)
 
     def _say_what_was_kept(self) -> None:
         directory = stage_named(self.out, "answers")
         summary = read_json(directory / "DONE.json")["summary"]
         dropped = ", ".join(f"{name} {number:,}" for name, number in summary["dropped"].items()) or "none"
-        cost = f", ${summary['usd']:.2f}" if summary["usd"] else ""
+        cost = f", ${summary['usd']:.4f}" if summary["usd"] else ""
+        left = summary["prompts"] - summary["answered"]
+        missing = f" {left:,} of {summary['prompts']:,} prompts have no answer." if left else ""
         self.say(
             f"{self.teacher.name}: {summary['kept']:,} of {summary['asked']:,} answers are kept (dropped: "
-            f"{dropped}{cost}); examples are in {directory / 'card.md'}."
+            f"{dropped}{cost}); examples are in {directory / 'card.md'}.{missing}"
         )
 
     def _read_by_teacher(self, directory: Path, *, sequences: Sequence[TrainedSequence]) -> Outcome:

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Said:
         if self.thinking is not None and not self.answer:
             return self.error or f"{THINK}{self.thinking}"
         return self.error or join_thinking(Answer(self.thinking, self.answer))
+
+
+def num_parts(problems: Sequence[Problem]) -> int:
+    """How many files of replies there will be."""
+    return ceil(len(problems) / _PROMPTS_PER_PART)
 
 
 def ask_teacher(

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from tenth.base.seeds import stream_seed
 from tenth.engine.engine import Engine
-from tenth.engine.request import SamplingParams
+from tenth.engine.request import LogitMask, SamplingParams
 from tenth.engine.settings import EngineSettings
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer
@@ -177,6 +179,7 @@ class OnPolicyRun(SftRun):
             temperature=1.0,
             stop_ids=self.base.stop_ids,
             seed=stream_seed(self.recipe.seed, *stream),
+            logit_mask=self._mask(),
         )
         groups = pool.sample([prompt.ids for prompt in prompts], params)
         return [
@@ -186,6 +189,11 @@ class OnPolicyRun(SftRun):
             )
             for (each,) in groups
         ]
+
+    def _mask(self) -> LogitMask | None:
+        """Without the student's padding rows, which the teacher may not have."""
+        allowed = torch.arange(self.base.config.vocab_size) < self.vocab_size
+        return None if bool(allowed.all()) else lambda _: allowed
 
     def divergence(self, model: Transformer, pool: SamplerPool) -> float:
         """Mean over answers to the prompts that were set aside."""
