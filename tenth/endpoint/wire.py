@@ -79,7 +79,6 @@ class StreamedReply:
 
     def __init__(self) -> None:
         self._content, self._reasoning = StringIO(), StringIO()
-        self._thinks = False
         self._finish: Any = None
         self._usage: Any = None
         self.is_done = False
@@ -103,15 +102,14 @@ class StreamedReply:
         if not isinstance(delta, Mapping):
             raise WireError("sent an event whose delta is no object")
         self._content.write(_text(delta, "content") or "")
-        thought = _reasoning(delta)
-        self._thinks |= bool(thought)  # DeepSeek's first chunk is empty, for answers without a thought, too
-        self._reasoning.write(thought or "")
+        self._reasoning.write(_reasoning(delta) or "")
 
     def take(self) -> Said:
         """The answer, once the stream has ended."""
         if not self.is_done and self._finish is None:
             raise WireError("closed the stream in the middle of an answer")
-        reasoning = self._reasoning.getvalue() if self._thinks else None
+        # DeepSeek's first chunk of reasoning is empty, for answers without a thought, too.
+        reasoning = self._reasoning.getvalue() or None
         return _said(self._content.getvalue(), reasoning, self._finish, self._usage)
 
 

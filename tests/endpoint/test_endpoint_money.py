@@ -17,6 +17,7 @@ from tenth.base.errors import BudgetExceeded, ConfigError, RunError
 from tenth.base.records import AskParams, Finish, Reply, Usage
 from tenth.endpoint.budget import JOURNAL, Budget
 from tenth.endpoint.cache import ReplyCache, reply_key
+from tenth.endpoint.client import Ask
 from tenth.endpoint.settings import Prices
 
 CENT = {"prices": PRICES, "budget_usd": 0.01}
@@ -161,19 +162,21 @@ def test_a_torn_or_spoilt_journal_never_forgets_a_whole_line(tmp_path_factory, c
 
 def test_two_processes_share_one_budget(tmp_path):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=reserve_all, args=(tmp_path,)) for _ in range(2)]
+    together = context.Barrier(2)
+    workers = [context.Process(target=reserve_all, args=(tmp_path, together)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     lines = (tmp_path / JOURNAL).read_bytes().splitlines()
-    assert len(lines) == 33  # of 0.03 dollars, out of one
+    assert len(lines) == 333  # of 0.003 dollars, out of one
 
 
-def reserve_all(directory: Path) -> None:
+def reserve_all(directory: Path, together) -> None:
     budget = Budget(directory, limit_usd=1.0)
+    together.wait(timeout=60)
     try:
-        while budget.reserve(0.03) is not None:
+        while budget.reserve(0.003) is not None:
             pass
     except BudgetExceeded:
         pass
@@ -220,13 +223,31 @@ def test_a_damaged_entry_is_none_or_what_it_was(tmp_path_factory, data):
     assert cache.get(key) in (None, reply)
 
 
-def test_a_damaged_entry_is_asked_for_again(tmp_path):
+@pytest.mark.parametrize(
+    "damaged", [b'{"key": "', b'{"key": "x", "reply": 1}', b"\x00" * 99, b"[" * 99_999, None]
+)
+def test_a_damaged_entry_is_asked_for_again(tmp_path, damaged):
     with Server() as server:
         ask(client_of(server, tmp_path), "a")
         (path,) = tmp_path.glob("*/*.json")
-        path.write_bytes(path.read_bytes()[:50])
+        changed = path.read_bytes().replace(b'"text": "a"', b'"text": "b"')
+        path.write_bytes(changed if damaged is None else damaged)
         assert ask(client_of(server, tmp_path), "a")[0].text == "a"
         assert len(server.requests) == 2
+
+
+def test_who_wants_an_answer_that_is_on_its_way_waits_for_it(tmp_path):
+    ask_a = Ask(messages=tuple(user("a")), params=SHORT)
+    with Server(script=lambda number, body: Act(wait_seconds=0.05)) as server:
+        assert [reply.text for reply in client_of(server, tmp_path).ask([ask_a] * 5)] == ["a"] * 5
+        assert len(server.requests) == 1
+
+
+def test_a_key_is_held_by_one_at_a_time_and_free_afterwards(tmp_path):
+    cache, key = ReplyCache(tmp_path), "ab" * 16
+    for _ in range(2):
+        with cache.hold(key) as first, cache.hold(key) as second:
+            assert (first, second) == (True, False)
 
 
 def test_two_processes_that_want_the_same_pay_once(tmp_path):

@@ -196,6 +196,7 @@ def test_an_event_of_two_lines_is_one_text_and_a_last_one_needs_no_blank_line():
     lines = EventLines()
     assert lines.feed(b"data: a\ndata:b\n\ndata: c") == ["a\nb"]
     assert lines.end() == ["c"]
+    assert [*lines.feed(b"data: d\r"), *lines.feed(b"\ndata: e\r\n\r\n")] == ["d\ne"]
 
 
 @given(st.binary(max_size=200))
