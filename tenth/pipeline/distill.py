@@ -89,7 +89,7 @@ def run_distill(
     read = read_problems if needs_answers else read_prompts
     problems = {
         each.problem_id: each for each in read(Path(recipe.prompts))
-    }  # a prompt that comes twice is one
+    }
     with only_writer(out):
         base, identity = find_student(student, teacher, out, seed=recipe.seed)
         if recipe.kind is not DistillKind.SFT:
