@@ -1,3 +1,4 @@
+import fcntl
 import json
 import multiprocessing
 import os
@@ -158,6 +159,19 @@ def test_a_torn_or_spoilt_journal_never_forgets_a_whole_line(tmp_path_factory, c
     assert again.spent_usd >= expected
     again.settle("new", 7.0)
     assert Budget(directory, limit_usd=None).spent_usd >= expected + 7.0
+
+
+def test_nobody_reserves_while_another_process_looks_at_the_journal(tmp_path):
+    budget = Budget(tmp_path, limit_usd=1.0)
+    assert budget.spent_usd == 0.0
+    thread = threading.Thread(target=budget.reserve, args=(0.3,))
+    with (tmp_path / JOURNAL).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(timeout=0.2)
+        assert thread.is_alive()
+    thread.join()
+    assert budget.spent_usd == pytest.approx(0.3)
 
 
 def test_two_processes_share_one_budget(tmp_path):
