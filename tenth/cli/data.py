@@ -26,8 +26,9 @@ app = typer.Typer(
 
 _KEYS = (
     "Keys and defaults: validation_share=0.01, near_threshold=0.8, min_characters=1, "
-    "max_characters=16777216, solutions=false, fim_rate=0, seed=0, tokenizer=."
+    "max_characters=16777216, solutions=false, fim_rate=0, seed=0.\n\nWithout one: ignore, tokenizer."
 )
+_TEMPLATE_SHARE = 0.1  # of the rows with the same ten words of a test: hardly by chance
 Files = Annotated[
     list[str],
     typer.Argument(metavar="FILE... [KEY=VALUE]...", help="Files, then settings."),
@@ -54,7 +55,7 @@ def prepare_command(
 
     paths, settings = _read_arguments(files)
     _require_free(out, names=FILES, may_replace=overwrite)
-    with whole_directory(out) as directory:
+    with whole_directory(out.absolute()) as directory:
         card = prepare(
             directory,
             paths,
@@ -96,7 +97,7 @@ def _read_arguments(words: Sequence[str]) -> tuple[list[Path], "PrepareSettings"
 
 def _require_free(out: Path, *, names: Sequence[str], may_replace: bool) -> None:
     """Nothing of somebody's is replaced: only what this command wrote, and only when asked to."""
-    if not out.exists():
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not may_replace:
         raise ConfigError(f"{out} exists; choose another directory, or add --overwrite to replace it.")
@@ -138,7 +139,7 @@ def _print_card(card: Mapping[str, Any], out: Path) -> None:
         table.add_row(name, f"{part['rows']:,}", f"{part['characters']:,}", tokens)
     console.print(table)
     if not card["decontamination"]["done"]:
-        console.print("Not decontaminated: no evaluation files were named; --against does.")
+        console.print("Not decontaminated: no evaluation files were named; --against names them.")
     console.print(f"The files are in {out}; its card.md says what was dropped and why.")
 
 
@@ -154,7 +155,10 @@ def _print_findings(findings: "Findings") -> None:
     for name, num_texts, count in findings.test_hits:
         console.print(f"against {name} ({num_texts:,} texts): {count:,} rows hit")
     if not findings.test_hits:
-        console.print("Not compared with any evaluation file; --against does.")
+        console.print("Not compared with any evaluation file; --against names them.")
+    words, count = findings.phrase
+    if count >= _TEMPLATE_SHARE * sum(file.num_rows for file in findings.files):
+        console.print(f"{count:,} rows hold '{words}': a template of yours? ignore=\"...\" says so")
     lineage = findings.lineage.shown()
     if lineage["with_lineage"] or lineage["without_lineage"]:
         missing = "".join(f", {count:,} without {name}" for name, count in lineage["missing"].items())

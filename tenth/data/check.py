@@ -49,6 +49,7 @@ class Findings:
     files: tuple[FileSummary, ...]
     problems: tuple[Problem, ...]
     test_hits: tuple[tuple[str, int, int], ...]  # evaluation file, its texts, rows that hit it first
+    phrase: tuple[str, int]  # the ten words that most rows share with a test, and how many do
     lineage: Lineage
 
     @property
@@ -61,7 +62,7 @@ def check(
     paths: Sequence[Path], *, against: Sequence[Path], settings: PrepareSettings, held_out: HeldOut
 ) -> Findings:
     """Judge the files as `prepare` would, and what they share."""
-    tests = read_tests(against, with_solutions=settings.solutions)
+    tests = read_tests(against, with_solutions=settings.solutions, ignore=settings.ignore)
     with tempfile.TemporaryDirectory(prefix="tenth-data-") as folder:
         found = survey(
             paths,
@@ -84,6 +85,7 @@ def check(
         test_hits=tuple(
             (test.path.name, test.num_texts, found.hits[number]) for number, test in enumerate(tests.files)
         ),
+        phrase=max(found.phrases.items(), key=lambda pair: pair[1], default=("", 0)),
         lineage=lineage,
     )
 

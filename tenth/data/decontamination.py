@@ -61,6 +61,8 @@ class TestSet:
 
     def find(self, text: str, *, subject: str) -> Hit | None:
         """The first ten words of `text` that a test holds, or a short test that is all of `subject`."""
+        if not self.files:
+            return None
         words = words_of(text)
         runs = run_hashes(words, NGRAM_WORDS)
         if len(runs) and len(self.grams):
@@ -74,8 +76,11 @@ class TestSet:
         return _hit(origin, asked) if origin is not None else None
 
 
-def read_tests(paths: Sequence[Path], *, with_solutions: bool) -> TestSet:
-    """All of these files, and the files in these directories."""
+def read_tests(paths: Sequence[Path], *, with_solutions: bool, ignore: str = "") -> TestSet:
+    """All of these files, and the files in these directories, without the 10-grams of `ignore`.
+
+    A prompt template that one test question quotes would otherwise remove every row that uses it.
+    """
     files: list[TestFile] = []
     grams: list[Hashes] = []
     origins: list[Hashes] = []
@@ -100,12 +105,14 @@ def read_tests(paths: Sequence[Path], *, with_solutions: bool) -> TestSet:
                 "rename the questions' field or leave the file out."
             )
         files.append(TestFile(path=path, fingerprint=file_hash(path), num_texts=num_texts))
+    ignored = run_hashes(words_of(ignore), NGRAM_WORDS)
     # the first of equal ones stays: unique() sorts stably
     unique, first = np.unique(np.concatenate([np.empty(0, np.uint64), *grams]), return_index=True)
+    is_kept = ~np.isin(unique, ignored)
     return TestSet(
         files=tuple(files),
-        grams=unique,
-        gram_origins=np.concatenate([np.empty(0, np.uint64), *origins])[first],
+        grams=unique[is_kept],
+        gram_origins=np.concatenate([np.empty(0, np.uint64), *origins])[first[is_kept]],
         short=short,
     )
 

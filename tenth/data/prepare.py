@@ -36,6 +36,7 @@ class PrepareSettings(Section):
     min_characters: int = 1
     max_characters: int = 16_777_216
     solutions: bool = False  # decontaminate against the tests' reference solutions, too
+    ignore: str = ""  # words that do not count as a test's: a template that all prompts share
     fim_rate: float = 0.0  # share of training documents written prefix, suffix, middle; DeepSeek-V3: 0.1
     seed: int = 0  # of the places where those are cut; nothing else is drawn
     tokenizer: str = ""  # a model directory or vocabulary, to count tokens
@@ -68,7 +69,7 @@ def prepare(
             f"{len(licences)} licences for {len(paths)} files; give one for all, or one for each in order."
         )
     tokenizer = Tokenizer.load(Path(settings.tokenizer)) if settings.tokenizer else None
-    tests = read_tests(against, with_solutions=settings.solutions)
+    tests = read_tests(against, with_solutions=settings.solutions, ignore=settings.ignore)
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         found = survey(
             paths,
@@ -95,10 +96,11 @@ def _require_rows(found: Survey) -> None:
     if found.kept:
         return
     counts = ", ".join(f"{rule} {count}" for rule, count in found.drops.by_rule().items())
-    rule, examples = next(iter(found.drops.examples.items()))
+    rule = found.drops.counts.most_common(1)[0][0]
+    example = found.drops.examples[rule][0]
     raise DataError(
         f"none of the {found.drops.total()} rows is left (dropped: {counts}), such as "
-        f"{examples[0].place}: {rule}, {examples[0].detail}; nothing was written; "
+        f"{example.place}: {rule}, {example.detail}; nothing was written; "
         "mend the rows or the settings."
     )
 

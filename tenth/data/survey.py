@@ -87,7 +87,8 @@ def survey(
                     or _repeated(row, row_id, seen, facts, found)
                     or _contaminated(row, found, tests=tests)
                 )
-                judged = judged or _store(row, found.store, file=file, row_id=row_id)
+                if judged is None and (judged := _store(row, found.store, file=file, row_id=row_id)):
+                    del seen[row_id]  # a readable copy may follow
             else:
                 judged, row_id = row, int(text_hash(row.place), 16)
             if judged is not None:
