@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # torch and the tokenizer's library: not for `--help`
 RUNS_DIR = Path("runs")
 TEMPERATURE, TOP_P = 0.6, 0.95  # how R1 is sampled (arXiv:2501.12948, section 3)
 _SMALL_PARAMETERS = 1e9  # up to here a model is computed in float32
+# Stages whose model can be talked to; the first of them that a run has comes unasked.
+TALKERS = ("r1", "general-sft", "reasoning-rl", "cold-start", ZERO, BASE, "student", "student-control")
+_IN_TAGS = (ZERO, BASE, "student-control")  # asked in R1-Zero's frame
 _HINT = "Ask a question; Ctrl-C stops an answer, an empty line or Ctrl-D ends."
 _STYLES = {"<think>": "dim", "</think>": "", "<answer>": "bold", "</answer>": ""}  # of what follows a tag
 _TAG = re.compile("|".join(_STYLES))
@@ -45,7 +48,9 @@ def chat(
     model: Annotated[
         str, typer.Argument(help="A run directory, its name under runs/, or a model: a directory or a file.")
     ],
-    stage: Annotated[str | None, typer.Option(help="Of a run: zero or base; default: the newest.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Of a run: r1, zero, base, ...; default: the best.")
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(min=0.0, help="0: always the likeliest token; default: as the model says, or 0.6."),
@@ -143,9 +148,9 @@ class Talk:
 
 def model_directory(run: Run, *, stage: str | None) -> Path:
     """The newest stage's model, or the one that was asked for."""
-    if stage not in (None, ZERO, BASE):
-        raise ConfigError(f"--stage {stage} is not known; choose {ZERO} or {BASE}.")
-    wanted = [stage] if stage else [ZERO, BASE]
+    if stage not in (None, *TALKERS):
+        raise ConfigError(f"--stage {stage} is not known; choose one of {', '.join(TALKERS)}.")
+    wanted = [stage] if stage else TALKERS
     found = [each.path / "model" for name in wanted if (each := run.stage(name))]
     for directory in found:
         if directory.is_dir():
@@ -342,14 +347,15 @@ def _talk_to_stage(run: Run, directory: Path, *, temperature: float | None) -> T
     tune_process()  # before the first tensor
     import torch
 
-    from tenth.base.config import build_recipe
     from tenth.llm.llm import LLM
-    from tenth.pipeline.recipe import ZeroRecipe
+    from tenth.pipeline.recipes import read_recipe
+    from tenth.tokenizer.chat import Template
 
-    recipe = build_recipe(ZeroRecipe, dict(run.recipe), source=str(run.path / "recipe.json"))
+    recipe = read_recipe(run.path)
+    is_in_tags = directory.parent.name.partition("-")[2] in _IN_TAGS
     return Talk(
         LLM(directory, dtype=torch.float32),
-        template=recipe.template,
+        template=recipe.template if is_in_tags else Template.DEEPSEEK,
         temperature=TEMPERATURE if temperature is None else temperature,
         max_new_tokens=recipe.rl.max_completion_length,
     )

@@ -21,6 +21,7 @@ TEMPLATE = """\
 # Values are the defaults; a line that begins with "# key =" is off until its "#" is removed.
 
 name = {name}                       # the run's directory under runs/
+flow = "zero"                       # zero: R1-Zero alone; r1: all of R1 (recipes/tiny/r1.toml)
 seed = 1                            # of everything random: documents, weights, problems, samples
 model = "tiny-zero"                 # a preset; `tenth inspect tiny-zero` counts it
 template = "zero_short"             # zero: R1-Zero's frame; zero_short: without its explanation; deepseek
@@ -44,6 +45,10 @@ think_share = {think_share}    # of the solutions: step by step; the others answ
 mistake_share = 0.10                # of all solutions: a wrong answer, unnoticed
 corrected_share = 0.05              # of the step-by-step ones: a slip that is noticed and redone
 untagged_share = 0.15               # of all: the answer without its tags
+boxed_share = 0.0                   # of the untagged ones: a sentence with \\boxed{{}}
+narrated_share = 0.0                # of the step-by-step ones: a word in front of each step
+mixed_share = 0.0                   # of the narrated ones: in both languages, step by step
+small_talk_share = 0.0              # of the tokens: general questions
 text_files = []                     # your own: .txt, .jsonl with "text", .gz of both
 text_share = 0.0                    # of the tokens, from text_files
 held_out_share = 0.01               # of the documents, never trained on: bits per byte
@@ -85,6 +90,7 @@ overlong_buffer = 0                 # tokens before max_completion_length in whi
 dynamic_sampling = false            # draw again for groups that all agree, up to twice the prompts (DAPO)
 accuracy_weight = 1.0
 format_weight = 0.2
+language_weight = 0.0               # words of the thinking in the question's language (R1, eq. 7)
 reward_functions = {{}}               # your own with TRL's signature: {{ "rewards.py:my_reward" = 1.0 }}
 warmup_steps = 5
 micro_batch_tokens = 8192           # how much is computed at once; changes memory and speed only

@@ -27,6 +27,7 @@ BASE = "base"
 MEASURE_BASE = "measure-base"
 ZERO = "zero"
 MEASURE_ZERO = "measure-zero"
+MEASURE_R1 = "measure-r1"
 MEASURE_CONTROLS = "measure-controls"
 TUNED_BY_REWARD, TUNED_BY_EXAMPLE = "rl", "sft"  # stages of somebody's own model and data
 
@@ -191,8 +192,8 @@ def summarise_run(path: Path) -> RunLine:
 
 
 def final_accuracy(run: Run) -> float | None:
-    """Sampled pass@1 of R1-Zero, or of the base while there is no R1-Zero."""
-    for name in (MEASURE_ZERO, MEASURE_BASE):
+    """Sampled pass@1 of R1, of R1-Zero while there is no R1, or of the base while there is neither."""
+    for name in (MEASURE_R1, MEASURE_ZERO, MEASURE_BASE):
         stage = run.stage(name)
         evaluation = stage.scores() if stage else None
         score = evaluation.score(SAMPLED) if evaluation else None

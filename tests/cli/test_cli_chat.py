@@ -226,7 +226,7 @@ def test_a_stage_that_is_not_there_is_one_sentence(tmp_path):
         model_directory(run, stage=None)
     with pytest.raises(RunError, match="has no finished stage 'zero'"):
         model_directory(run, stage="zero")
-    with pytest.raises(ConfigError, match="--stage sft is not known; choose zero or base"):
+    with pytest.raises(ConfigError, match="--stage sft is not known; choose one of r1, general-sft"):
         model_directory(run, stage="sft")
 
 
