@@ -47,8 +47,9 @@ class CrossValidated:
 
     @property
     def interval(self) -> Interval:
-        """Of the accuracy."""
-        return corrected_interval(self.accuracies, tested_per_trained=self.tested_per_trained)
+        """Of the accuracy, which lies between 0 and 1."""
+        found = corrected_interval(self.accuracies, tested_per_trained=self.tested_per_trained)
+        return Interval(mean=found.mean, low=max(0.0, found.low), high=min(1.0, found.high))
 
     def beyond(self, other: "CrossValidated") -> Interval:
         """Of the difference to another candidate, fold by fold."""
