@@ -3,8 +3,9 @@
 python -m benchmarks.sandbox             writes benchmarks/results/sandbox.json
 
 Why: a step of reinforcement on code scores hundreds of answers, and scoring must not be what it waits for.
-In:  nothing.  Out: per way of checking: checks per second in each round, median and spread, load of the
-machine. All ways take turns within a round; every verdict is checked.
+In:  nothing.  Out: per way of checking: checks per second in each round, median and spread, processor
+time of each check (which depends little on who else is at work), load of the machine. All ways take turns
+within a round; every verdict is checked.
 Not here: whether anything is contained (tests/sandbox).
 """
 
@@ -12,11 +13,12 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +31,7 @@ from tenth.sandbox.pool import SandboxPool
 RESULTS = Path(__file__).parent / "results" / "sandbox.json"
 PROGRAM = "print(2 * int(input()) + 1)"
 FUNCTION = "def solve(x):\n    return 2 * x + 1"
+IMPORTS = "import collections, heapq, itertools, math, random, re, typing\n"
 TESTS = tuple(f"assert solve({number}) == {2 * number + 1}" for number in range(3))
 
 Way = Callable[[int], None]  # runs so many checks
@@ -56,9 +59,9 @@ def contained_functions(pool: SandboxPool) -> Way:
     return run
 
 
-def plain_python(workers: int) -> Way:
+def plain_python(workers: int, options: tuple[str, ...], imports: str) -> Way:
     """The peer: a new interpreter for each program, without any containment."""
-    command = [sys.executable, "-I", "-S", "-c", PROGRAM]
+    command = [sys.executable, *options, "-c", imports + PROGRAM]
 
     def check(_: int) -> None:
         done = subprocess.run(command, input=b"20\n", capture_output=True, check=True)
@@ -94,13 +97,29 @@ def summary(rates: list[float]) -> dict[str, object]:
     }
 
 
-def all_ways(stack: ExitStack, workers: int) -> Iterator[tuple[str, Way]]:
-    """What takes turns."""
+def all_ways(stack: ExitStack, workers: int) -> dict[str, Way]:
+    """What takes turns. Whatever was started ends with the stack."""
+    ways: dict[str, Way] = {}
     for tier in Tier:
         pool = stack.enter_context(SandboxPool(workers=workers, tier=tier))
-        yield f"{tier}: program", contained_programs(pool)
-        yield f"{tier}: function, three tests", contained_functions(pool)
-    yield "python -I -S -c, nothing contained", plain_python(workers)
+        ways[f"{tier}: program"] = contained_programs(pool)
+        ways[f"{tier}: function, three tests"] = contained_functions(pool)
+    ways["python -c, what solutions import"] = plain_python(workers, (), IMPORTS)
+    ways["python -I -S -c, nothing imported"] = plain_python(workers, ("-I", "-S"), "")
+    return ways
+
+
+def cpu_seconds(name: str, count: int, workers: int) -> float:
+    """Processor time of so many checks, ours and that of every process that ended."""
+    before = _cpu_seconds()
+    with ExitStack() as stack:
+        all_ways(stack, workers)[name](count)
+    return _cpu_seconds() - before
+
+
+def _cpu_seconds() -> float:
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
 
 
 def main() -> None:
@@ -113,15 +132,22 @@ def main() -> None:
     options = parser.parse_args()
     before = os.getloadavg()
     with ExitStack() as stack:
-        ways = dict(all_ways(stack, options.workers))
+        ways = all_ways(stack, options.workers)
         rates = measured(ways, rounds=options.rounds, count=options.count)
+    used = {
+        name: cpu_seconds(name, 1 + options.count, options.workers) - cpu_seconds(name, 1, options.workers)
+        for name in ways
+    }
     result = {
         **provenance("sandbox", measure()),
         "kernel": platform.release(),
         "workers": options.workers,
         "load_before": before,  # of the last 1, 5 and 15 minutes: others were at work where it is not near 0
         "load_after": os.getloadavg(),
-        "ways": {name: summary(of_way) for name, of_way in rates.items()},
+        "ways": {
+            name: summary(of_way) | {"cpu_ms_per_check": round(1000 * used[name] / options.count, 1)}
+            for name, of_way in rates.items()
+        },
     }
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for name, of_way in rates.items():

@@ -227,4 +227,5 @@ def _remove(path: str) -> None:
     """A folder and everything in it, however deep."""
     shutil.rmtree(path, ignore_errors=True)
     if os.path.exists(path):  # deeper than Python recurses, or made unreadable
+        subprocess.run(["chmod", "-R", "u+rwX", "--", path], check=False, capture_output=True)
         subprocess.run(["rm", "-rf", "--", path], check=False, capture_output=True)

@@ -248,7 +248,8 @@ def test_a_closed_pool_leaves_no_folder_and_no_descriptor(tier, tmp_path, monkey
     tmp_path.chmod(0o755)
     before = len(os.listdir("/proc/self/fd"))
     with SandboxPool(workers=1, tier=tier) as pool:
-        pool.run_many([Program(source="open('left', 'w')"), FunctionTests(source="", tests=("f()",))])
+        unreadable = "import os; os.mkdir('left', 0o300); open('left/x', 'w')"
+        pool.run_many([Program(source=unreadable), FunctionTests(source="", tests=("f()",))])
     assert not list(tmp_path.iterdir())
     assert len(os.listdir("/proc/self/fd")) == before
 
