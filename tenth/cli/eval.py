@@ -206,13 +206,12 @@ def _for_target(asked: "Asked", target: Target) -> "Asked":
     from tenth.tasks.shape import R1_SHAPE, ZERO_SHAPE
     from tenth.tasks.suites.table import FAMILIES
 
-    recipe = target.recipe
-    if recipe is None:
+    if target.recipe is None:
         return asked
     extract: Callable[[str], str | None] | None = None
     if asked.name == FAMILIES:
         extract = (ZERO_SHAPE if target.is_zero else R1_SHAPE).extract
-    return replace(asked, is_bare=True, max_tokens=recipe.rl.max_completion_length, extract=extract)
+    return replace(asked, is_bare=True, max_tokens=target.max_tokens, extract=extract)
 
 
 def _default_out(targets: Sequence[Target], recipe: "EvalRecipe") -> Path:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RUNS_DIR = Path("runs")
 _SMALL_PARAMETERS = 1e9  # up to here a model is computed in float32
-_FINAL = ("r1", "all-rl", ZERO)  # stages whose model is a run's result, the last first
+_FINAL = ("r1", ZERO)  # stages whose model is a run's result, the last first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,16 @@ class Target:
 
         is_story = self.run is not None and "families" in self.run.recipe  # else of somebody's own data
         return read_recipe(self.run.path) if self.run and is_story else None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How long a run's model was ever allowed to answer; None: as long as it can."""
+        from tenth.pipeline.r1_recipe import R1Recipe
+
+        recipe = self.recipe
+        if isinstance(recipe, R1Recipe) and not self.is_zero:
+            return recipe.all_rl.max_completion_length
+        return recipe.rl.max_completion_length if recipe else None
 
 
 def read_targets(
@@ -225,9 +235,13 @@ def _final_model(run: Run) -> Path:
 
 
 def _template(target: Target) -> "ChatTemplate | None":
-    """R1-Zero's frame is its recipe's; every other model's directory says how it is spoken to."""
+    """R1-Zero's frame is its recipe's, R1 has role tokens; other models' directories say theirs."""
+    from tenth.tokenizer.chat import Template
+
     recipe = target.recipe
-    return recipe.template if recipe is not None and target.is_zero else None
+    if recipe is None:
+        return None
+    return recipe.template if target.is_zero else Template.DEEPSEEK
 
 
 def _with_own_names(targets: Sequence[Target]) -> list[Target]:
