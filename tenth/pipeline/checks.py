@@ -21,9 +21,10 @@ from tenth.tokenizer.tokenizer import Tokenizer
 
 def check_recipe(recipe: ZeroRecipe, folder: Path) -> None:
     """Families, levels, test set and lengths; `folder` is what the recipe's file names are relative to."""
-    config = model_config(recipe, vocab_size=recipe.documents.vocab_size)
     _check_families(recipe)
-    _check_lengths(recipe, config)
+    for model in recipe.models:
+        of_model = recipe.model_copy(update={"model": model})
+        _check_lengths(of_model, model_config(of_model, vocab_size=recipe.documents.vocab_size))
     held_out_problems(recipe)  # refuses a family that has too few test questions
     if recipe.eval.problem_file:
         check_test_set(recipe, folder / recipe.eval.problem_file)

@@ -143,3 +143,8 @@ class R1Recipe(ZeroRecipe):
     def templates(self) -> tuple[Template, ...]:
         """How questions are written down."""
         return (self.template, Template.DEEPSEEK)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The presets of all networks that are trained."""
+        return (self.model, self.student.model)

@@ -207,3 +207,8 @@ class ZeroRecipe(Section):
     def templates(self) -> tuple[Template, ...]:
         """How questions are written down."""
         return (self.template,)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The presets of all networks that are trained."""
+        return (self.model,)

@@ -27,6 +27,20 @@ def reference(smoke, tmp_path_factory):
     return runs_dir / "smoke"
 
 
+@pytest.fixture(scope="session")
+def r1_reference(smoke, tmp_path_factory):
+    """The whole flow, not interrupted. Do not change it."""
+    runs_dir = tmp_path_factory.mktemp("r1-reference")
+    assert smoke.run(runs_dir, "checkpoint_every_seconds=1000", recipe="r1-smoke.toml") == 0
+    return runs_dir / "r1-smoke"
+
+
+@pytest.fixture
+def r1_finished(r1_reference, tmp_path):
+    """A copy of the finished flow, to be changed."""
+    return Path(shutil.copytree(r1_reference, tmp_path / "runs" / "r1-smoke"))
+
+
 @pytest.fixture
 def finished(reference, tmp_path):
     """A copy of the finished run, to be changed."""

@@ -1,7 +1,8 @@
-"""A process that runs the smoke recipe or a tuning per line of its input, each in a child that may be killed.
+"""A process that runs a smoke recipe or a tuning per line of its input, each in a child that may be killed.
 
 In:  lines of JSON: {"runs_dir": ..., "point": a `Point` as JSON or null, "kill_after_cpu_seconds": null or n,
-    "overrides": [...], "tune": null or {"kind": "rl" or "sft", "values": ...}}.
+    "overrides": [...], "recipe": a file under recipes/tiny,
+    "tune": null or {"kind": "rl" or "sft", "values": ...}}.
 Out: a line of JSON per run: the child's exit status, negative where a signal ended it, and its CPU seconds.
 Why: importing torch takes longer than the run. The parent imports and computes nothing, so a fork is safe.
 """
@@ -20,20 +21,26 @@ import torch._dynamo  # what the first optimizer of a process imports
 from kill_points import Assassin, Point
 
 import tenth.pipeline.machine
+from tenth.pipeline.r1 import run_r1
+from tenth.pipeline.recipe import FlowName
+from tenth.pipeline.recipes import flow_name
 from tenth.pipeline.tune_rl import run_rl
 from tenth.pipeline.tune_sft import run_sft
 from tenth.pipeline.zero import run_zero
 
-RECIPE = Path(__file__).parents[2] / "recipes/tiny/smoke.toml"
+RECIPES = Path(__file__).parents[2] / "recipes/tiny"
 
 
-def run(runs_dir: str, point: str | None, overrides: list[str], tune: dict[str, Any] | None) -> None:
+def run(
+    runs_dir: str, point: str | None, overrides: list[str], recipe: str, tune: dict[str, Any] | None
+) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit an ignored Ctrl-C
     torch.set_num_threads(1)
     tenth.pipeline.machine.measure_peak = lambda _: 1e11  # seconds of matrix products that change no result
     sinks = [Assassin(Point(**json.loads(point)))] if point else []
     if tune is None:
-        run_zero(RECIPE, overrides, runs_dir=Path(runs_dir), sinks=sinks)
+        tell = run_r1 if flow_name(RECIPES / recipe) is FlowName.R1 else run_zero
+        tell(RECIPES / recipe, overrides, runs_dir=Path(runs_dir), sinks=sinks)
     else:
         work = run_rl if tune["kind"] == "rl" else run_sft
         work(tune["values"], overrides, out=Path(runs_dir) / "tuned", sinks=sinks)

@@ -26,11 +26,12 @@ class SmokeProcess:
         *overrides: str,
         point: str | None = None,
         kill_after_cpu_seconds: float | None = None,
+        recipe: str = "smoke.toml",
         tune: Mapping[str, Any] | None = None,
     ) -> int:
         """One run under `runs_dir`; its exit status, -9 when it was killed. Adds to `cpu_seconds`.
 
-        `tune` names another work than the smoke recipe.
+        `recipe` is a file under recipes/tiny; `tune` names another work than a recipe.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -39,6 +40,7 @@ class SmokeProcess:
             "point": point,
             "overrides": overrides,
             "kill_after_cpu_seconds": kill_after_cpu_seconds,
+            "recipe": recipe,
             "tune": tune,
         }
         self._process.stdin.write(json.dumps(order) + "\n")

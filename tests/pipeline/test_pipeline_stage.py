@@ -1,11 +1,22 @@
 """Stages: what is done is not done again, what another recipe made is not touched, time adds up."""
 
+import dataclasses
 import json
 
 import pytest
 
 from tenth.base.errors import RunError
-from tenth.pipeline.stage import Outcome, Stage, StageClock, open_log, run_stages
+from tenth.pipeline.stage import (
+    Outcome,
+    Stage,
+    StageClock,
+    adopt_records,
+    open_log,
+    remove_stages,
+    renew_stage,
+    run_stages,
+    stale_stages,
+)
 
 
 class Story:
@@ -72,6 +83,89 @@ def test_a_stage_depends_on_what_it_needs(story):
     one = story.read("02-second/DONE.json")["fingerprint"]
     other = Story(story.run_dir.parent / "other").run(first=7)
     assert other.read("02-second/DONE.json")["fingerprint"] != one
+
+
+def two_branches(*, left=1, right=1):
+    """base -> left -> end, base -> right."""
+
+    def stage(name, settings, *needs):
+        return Stage(name=name, settings=settings, needs=needs, run=write)
+
+    def write(directory):
+        (directory / "result.txt").write_text("made")
+        return Outcome()
+
+    return [
+        stage("base", {"seed": 1}),
+        stage("left", {"value": left}, "base"),
+        stage("right", {"value": right}, "base"),
+        stage("end", {}, "left"),
+    ]
+
+
+def test_a_changed_stage_outdates_what_needs_it_and_nothing_else(tmp_path):
+    run_stages(tmp_path, two_branches())
+    assert stale_stages(tmp_path, two_branches(left=2)) == ["left", "end"]
+    assert stale_stages(tmp_path, two_branches(right=2)) == ["right"]
+    assert stale_stages(tmp_path, two_branches()) == []
+
+
+def test_what_is_outdated_is_removed_by_name_and_made_again(tmp_path):
+    run_stages(tmp_path, two_branches())
+    changed = two_branches(left=2)
+    remove_stages(tmp_path, changed, ["left", "end"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["01-base", "03-right"]
+    run_stages(tmp_path, changed)
+    assert stale_stages(tmp_path, changed) == []
+
+
+def test_a_stage_that_was_made_again_outdates_what_needs_it(tmp_path):
+    stages = two_branches()
+    run_stages(tmp_path, stages)
+    for _ in range(2):
+        renew_stage(tmp_path, stages, "left")
+        assert not (tmp_path / "02-left" / "result.txt").exists()
+        run_stages(tmp_path, stages, only="left")
+        assert stale_stages(tmp_path, stages) == ["end"]
+
+
+def test_a_stage_that_is_not_done_goes_on_when_it_is_asked_for_again(tmp_path):
+    stages = two_branches()
+    run_stages(tmp_path, stages)
+    (tmp_path / "02-left" / "DONE.json").unlink()
+    renew_stage(tmp_path, stages, "left")
+    assert (tmp_path / "02-left" / "result.txt").exists()
+
+
+def test_stages_of_the_first_format_count_as_done_and_new_keys_at_their_defaults(tmp_path):
+    run_stages(tmp_path, two_branches())
+    for name in ("01-base", "02-left", "03-right", "04-end"):  # as 0.2 wrote them: a chain, no needs
+        path = tmp_path / name / "inputs.json"
+        settings = json.loads(path.read_text())["settings"]
+        path.write_text(json.dumps({"fingerprint": f"chained {name}", "settings": settings}))
+    now = two_branches()
+    now[1] = dataclasses.replace(now[1], settings={"value": 1, "younger key": 0})
+    adopt_records(tmp_path, now)
+    assert stale_stages(tmp_path, now) == []
+    now[1] = dataclasses.replace(now[1], settings={"value": 1, "younger key": 5})
+    assert stale_stages(tmp_path, now) == ["left", "end"]
+
+
+def test_a_stage_of_the_first_format_with_other_settings_stays_outdated(tmp_path):
+    run_stages(tmp_path, two_branches())
+    old = {"fingerprint": "chained", "settings": {"value": 7}}
+    (tmp_path / "02-left" / "inputs.json").write_text(json.dumps(old))
+    adopt_records(tmp_path, two_branches())
+    assert stale_stages(tmp_path, two_branches()) == ["left"]
+
+
+def test_an_outdated_stage_is_not_taken_for_one_of_an_earlier_version(tmp_path):
+    stages = two_branches()
+    run_stages(tmp_path, stages)
+    renew_stage(tmp_path, stages, "left")
+    run_stages(tmp_path, stages, only="left")
+    adopt_records(tmp_path, [*stages[:3], dataclasses.replace(stages[3], settings={"younger key": 0})])
+    assert stale_stages(tmp_path, stages) == ["end"]
 
 
 def test_a_stage_that_kept_nothing_begins_anew_with_new_settings(story):
