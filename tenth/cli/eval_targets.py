@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tenth.base.errors import ConfigError, RunError
 from tenth.base.files import sample_hash
-from tenth.reports.runs import ZERO, Run, find_run, read_run
+from tenth.reports.runs import BASE, ZERO, Run, find_run, read_run
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RUNS_DIR = Path("runs")
 _SMALL_PARAMETERS = 1e9  # up to here a model is computed in float32
+_IN_TAGS = (BASE, ZERO, "student-control")  # the stages whose models answer in R1-Zero's shape
 _FINAL = ("r1", ZERO)  # stages whose model is a run's result, the last first
 
 
@@ -52,9 +53,10 @@ class Target:
 
     @property
     def is_zero(self) -> bool:
-        """Whether it is a run's R1-Zero, which answers in tags."""
-        stage = self.run.stage(ZERO) if self.run else None
-        return stage is not None and self.model_dir == stage.path / "model"
+        """Whether it answers in R1-Zero's shape: a run's base, R1-Zero and the controls."""
+        stages = self.run.stages if self.run else ()
+        own = next((stage.name for stage in stages if stage.path / "model" == self.model_dir), "")
+        return own in _IN_TAGS or own.startswith("control-")
 
     @property
     def recipe(self) -> "ZeroRecipe | None":
@@ -216,6 +218,10 @@ def _local(text: str) -> Target:
         from tenth.checkpoint.model_dir import load_config
 
         load_config(path)  # says what is wrong with it
+        if path.name == "model" and (path.parents[1] / "run.json").exists():
+            run = read_run(path.parents[1])
+            stage = path.parent.name.partition("-")[2]
+            return Target(name=f"{run.name}-{stage}", model_dir=path, run=run)
         name = path.parent.name if path.name == "model" else path.stem if path.is_file() else path.name
         return Target(name=name, model_dir=path)
     try:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tenth.base.records import Usage
+from tenth.cli.eval_targets import Target, parse_prices
 from tenth.cli.main import commands
+from tenth.reports.runs import Run, Stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
 from server import Server
@@ -133,6 +136,25 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_asked(server, data, tmp
     assert part in str(done.exception)
     assert "\n" not in str(done.exception)
     assert server.num_answered == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_zero"),
+    [("base", True), ("zero", True), ("control-sft", True), ("cold-start", False), ("r1", False)],
+)
+def test_a_runs_models_are_read_in_the_shape_that_they_learnt(tmp_path, stage, is_zero):
+    stages = (Stage(path=tmp_path / f"04-{stage}", number=4, name=stage, done=None),)
+    run_of = Run(path=tmp_path, name="r", info={}, recipe={}, stages=stages)
+    assert Target(name="r", model_dir=tmp_path / f"04-{stage}" / "model", run=run_of).is_zero is is_zero
+
+
+def test_prices_are_read_with_and_without_a_cache():
+    assert parse_prices("1/2/3").usd(
+        Usage(prompt_tokens=3, cached_tokens=1, completion_tokens=1)
+    ) == pytest.approx(8e-6)
+    assert parse_prices("2/3").usd(
+        Usage(prompt_tokens=3, cached_tokens=1, completion_tokens=1)
+    ) == pytest.approx(9e-6)
 
 
 def test_answers_under_other_settings_are_not_mixed(server, data, tmp_path):
