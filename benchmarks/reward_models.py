@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmarks.machine import measure
 from benchmarks.provenance import RESULTS, provenance
-from tenth.base.files import write_json
+from tenth.base.files import read_json, write_json
 from tenth.base.records import PreferencePair
 from tenth.checkpoint.model_dir import load_model, save_model
 from tenth.checkpoint.reward_dir import RewardKind
@@ -60,7 +60,7 @@ SETS = {
     "harmless": (RewardKind.SAFE, ("pref_hh_harmless_1800.jsonl.gz",)),
 }
 SEED, TOKENS, WINDOW, WINDOWS = 1, 1_000_000, 256, 32
-PROMPT_CHARACTERS, ANSWER_CHARACTERS = 300, 1000  # that the network reads; words are counted in all
+PROMPT_CHARACTERS, ANSWER_CHARACTERS = 300, 800  # that the network reads; words are counted in all
 TUNING = SimpleNamespace(
     epochs=1.0,
     batch_size=32,
@@ -91,8 +91,12 @@ def documents(data: Path, pairs: Sequence[PreferencePair]) -> list[str]:
     return list(decontaminate(islice(mix(sources), 4000), against=against))
 
 
-def pretrain(work: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """A dense network of a million weights; its directory is WORK/base."""
+def pretrain(work: Path, data: Path, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+    """A dense network of a million weights; its directory is WORK/base. What is there already is taken."""
+    if (work / "pretraining.json").exists():
+        facts: dict[str, Any] = read_json(work / "pretraining.json")
+        return facts
+    began, texts = time.monotonic(), documents(data, pairs)
     tokenizer = train_bpe(texts[:2000], vocab_size=4096)
     tokens = write_tokens(iter(texts), tokenizer, work / "tokens", max_tokens=TOKENS)
     config = ModelConfig(
@@ -127,11 +131,14 @@ def pretrain(work: Path, texts: Sequence[str]) -> dict[str, Any]:
         template=Template.DEEPSEEK,
         weights=updater.masters.state_dict(),
     )
-    return {
+    facts = {
         "tokens": trainer.num_tokens,
         "last_loss": loss,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(each.numel() for each in model.parameters()),
+        "wall_seconds": round(time.monotonic() - began),
     }
+    write_json(work / "pretraining.json", facts)
+    return facts
 
 
 def shortened(found: PreferenceSet) -> PreferenceSet:
@@ -190,8 +197,14 @@ def study(name: str, data: Path, work: Path) -> tuple[dict[str, Any], Callable[[
     kind, files = SETS[name]
     found = read_preferences([data / "train" / file for file in files])
     reader = open_reader(work / "base", kind)
-    whole, short = read_units(reader, found), read_units(reader, shortened(found))
-    assert len(whole.examples) == len(short.examples) == len(found.pairs), "some pair is too long"
+    short = read_units(reader, shortened(found))
+    assert short.num_too_long == 0, "a shortened pair is too long for the network"
+    whole = replace(
+        short,
+        prompts=tuple(pair.prompt for pair in found.pairs),
+        better=tuple(pair.chosen for pair in found.pairs),
+        worse=tuple(pair.rejected for pair in found.pairs),
+    )
     drawn = draw_folds(whole.prompts, folds=5, repeats=5, seed=SEED)
     words, frozen = word_rows(whole.better, whole.worse), frozen_rows(work / "base", short)
     joined = torch.cat([words, frozen, shape_rows(whole)], dim=1) / 3**0.5
@@ -230,7 +243,7 @@ def main() -> None:
     torch.set_num_threads(1)
     began, cpu_began = time.monotonic(), time.process_time()
     every = read_preferences([given.data / "train" / file for _, files in SETS.values() for file in files])
-    result: dict[str, Any] = {"pretraining": pretrain(given.work, documents(given.data, every.pairs))}
+    result: dict[str, Any] = {"pretraining": pretrain(given.work, given.data, every.pairs)}
     print(json.dumps(result), round(time.monotonic() - began), flush=True)
     sets = {name: study(name, given.data, given.work) for name in SETS}
     result["sets"] = {name: found for name, (found, _) in sets.items()}

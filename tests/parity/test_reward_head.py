@@ -1,4 +1,4 @@
-"""A reward model's directory is what transformers' sequence classifiers compute with its head put in place."""
+"""A reward model's directory with its head put in place is a sequence classifier of transformers."""
 
 import sys
 from pathlib import Path
