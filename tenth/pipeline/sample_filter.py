@@ -19,6 +19,7 @@ from tenth.base.seeds import stream_random, stream_seed
 from tenth.engine.request import SamplingParams
 from tenth.pipeline.r1_recipe import ReadableSection
 from tenth.pipeline.sample_card import Drops
+from tenth.pipeline.stage import StageClock
 from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.tasks.readability import ReadableLimits, faults
@@ -137,6 +138,7 @@ def sample_candidates(
 ) -> list[Candidate]:
     """`params.n` answers to each problem; parts that are there are read instead of asked again."""
     candidates: list[Candidate] = []
+    clock = StageClock(directory)
     for part, start in enumerate(range(0, len(problems), _PROMPTS_PER_PART)):
         asked = problems[start : start + _PROMPTS_PER_PART]
         answered = [problem for problem in asked for _ in range(params.n)]
@@ -148,6 +150,7 @@ def sample_candidates(
             groups = pool.sample(prompts, replace(params, seed=seed))
             rows = list(map(_row, answered, chain.from_iterable(groups)))
             write_lines(path, rows)
+            clock.save()
         candidates += map(_candidate, answered, rows)
     return candidates
 

@@ -76,7 +76,7 @@ class Stage:
 
     def checkpoints(self) -> list[Path]:
         """Directories of weights; the only large thing in a stage."""
-        return sorted(path for path in self.path.glob("checkpoint*") if path.is_dir())
+        return sorted(path for path in self.path.glob("**/checkpoint") if path.is_dir())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
