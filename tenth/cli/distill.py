@@ -88,7 +88,7 @@ def distill(
         "teacher": teacher,
         "model": str(student),
         "prompts": str(asked),
-        "kind": kind,
+        "method": kind,
         "lora_rank": lora,
         "epochs": epochs,
         "steps": steps,

@@ -87,12 +87,10 @@ def run_distill(
     recipe = build_recipe(DistillRecipe, given, source="tenth distill")
     require_local(recipe, teacher)
     read = read_problems if needs_answers else read_prompts
-    problems = {
-        each.problem_id: each for each in read(Path(recipe.prompts))
-    }
+    problems = {each.problem_id: each for each in read(Path(recipe.prompts))}
     with only_writer(out):
         base, identity = find_student(student, teacher, out, seed=recipe.seed)
-        if recipe.kind is not DistillKind.SFT:
+        if recipe.method is not DistillKind.SFT:
             require_same_vocabulary(base, teacher)
         lora_config(recipe, base)  # checks it
         hashes = {
@@ -115,12 +113,12 @@ def run_distill(
         )
         run = (
             story.run_on_policy(settings)
-            if recipe.kind is DistillKind.ON_POLICY
+            if recipe.method is DistillKind.ON_POLICY
             else story.run_on_answers(settings)
         )
         result = DistillResult(
             run_dir=out,
-            kind=recipe.kind,
+            kind=recipe.method,
             loss_before=run.loss("measure-before"),
             loss_after=run.loss("measure-after"),
             num_held_out=len(run.split.held_out),
@@ -157,7 +155,7 @@ class _Story:
         require_sft_memory(sft, self.base)
         for sentence in (*note, introduction(self.out, sft, split)):
             self.say(sentence)
-        if self.recipe.kind is DistillKind.SFT:
+        if self.recipe.method is DistillKind.SFT:
             run = SftRun(**self._shared(sft, split))
         else:
             sequences = (*split.training, *split.held_out)
@@ -209,7 +207,7 @@ class _Story:
     def _context(self) -> int:
         """How long a sequence may be for whoever has to read it."""
         limits = [self.base.config.max_position_embeddings]
-        if self.recipe.kind is not DistillKind.SFT and self.teacher.model_dir is not None:
+        if self.recipe.method is not DistillKind.SFT and self.teacher.model_dir is not None:
             limits.append(load_config(self.teacher.model_dir).max_position_embeddings)
         return min(self.recipe.max_length or limits[0], *limits)
 
@@ -332,8 +330,8 @@ def _card(story: _Story, run: SftRun, command: str, result: DistillResult) -> Mo
         DistillKind.SFT: "on the teacher's answers",
         DistillKind.LOGITS: f"towards its {recipe.top_k} likeliest tokens at each place of its answers",
         DistillKind.ON_POLICY: "towards its distributions over the student's own answers",
-    }[recipe.kind]
-    name = "loss" if recipe.kind is DistillKind.SFT else f"{recipe.distill_config().direction} KL"
+    }[recipe.method]
+    name = "loss" if recipe.method is DistillKind.SFT else f"{recipe.distill_config().direction} KL"
     tokens = read_json(stage_named(story.out, "sft") / "DONE.json")["tokens"]
     return ModelCard(
         name=f"{story.base.name}-distilled",

@@ -81,9 +81,9 @@ def make_student(base: Base, *, seed: int) -> None:
 
 def require_local(recipe: DistillRecipe, teacher: Teacher) -> None:
     """Words are all that an API gives."""
-    if recipe.kind is not DistillKind.SFT and teacher.model_dir is None:
+    if recipe.method is not DistillKind.SFT and teacher.model_dir is None:
         raise ConfigError(
-            f"--kind {recipe.kind} needs the teacher's distributions, and {teacher.name} is behind an API, "
+            f"--kind {recipe.method} needs the teacher's distributions, and {teacher.name} is behind an API, "
             "which gives words alone; name a model directory as the teacher, or use --kind sft."
         )
 

@@ -148,7 +148,7 @@ class DistillRecipe(TuneRecipe):
 
     teacher: str
     prompts: str
-    kind: DistillKind = DistillKind.SFT
+    method: DistillKind = DistillKind.SFT  # --kind
     samples: int = Field(1, ge=1)  # answers of the teacher to each prompt
     temperature: float = Field(0.6, ge=0)
     top_p: float = Field(0.95, gt=0, le=1)
@@ -176,5 +176,5 @@ class DistillRecipe(TuneRecipe):
 
     def distill_config(self) -> DistillConfig:
         """The objective of --kind logits and on-policy."""
-        default = Direction.REVERSE if self.kind is DistillKind.ON_POLICY else Direction.FORWARD
+        default = Direction.REVERSE if self.method is DistillKind.ON_POLICY else Direction.FORWARD
         return DistillConfig(direction=self.direction or default, temperature=self.distill_temperature)

@@ -241,18 +241,18 @@ def test_distributions_bring_a_student_nearer_to_its_teacher(distil, student, ki
         *(f"direction={direction}", "steps=12", "max_completion_length=60", "temperature=1", "top_k=20"),
         rows=without_answers(),
         model="nano-student",
-        kind=kind,
+        method=kind,
     )
     assert result.loss_after < 0.8 * result.loss_before
 
 
 def test_stored_distributions_are_not_made_again(distil, student, tmp_path):
     settings = ("steps=1", "max_completion_length=60", "temperature=1")
-    distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", kind="logits")
+    distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", method="logits")
     shard = tmp_path / "out" / "02-top-k" / "00000.safetensors"
     before = shard.stat().st_mtime_ns
     (tmp_path / "out" / "02-top-k" / "DONE.json").unlink()
-    distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", kind="logits")
+    distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", method="logits")
     assert shard.stat().st_mtime_ns == before
     facts = read_json(shard.with_suffix(".json"))
     assert facts["k"] == 64
@@ -260,7 +260,7 @@ def test_stored_distributions_are_not_made_again(distil, student, tmp_path):
     data[-1] ^= 1
     shard.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"00000\.safetensors is damaged"):
-        distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", kind="logits")
+        distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", method="logits")
 
 
 # what cannot work
@@ -268,7 +268,7 @@ def test_stored_distributions_are_not_made_again(distil, student, tmp_path):
 
 def test_an_api_has_no_distributions(distil):
     with pytest.raises(ConfigError, match="--kind logits needs the teacher's distributions, and parrot is"):
-        distil(saying(reply("x")), kind="logits")
+        distil(saying(reply("x")), method="logits")
 
 
 def test_a_preset_cannot_take_a_vocabulary_from_an_api(distil):
@@ -284,7 +284,7 @@ def test_distributions_over_different_vocabularies_are_refused(distil, student, 
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(CheckpointError, match="have different vocabularies"):
-        distil(on_disk(student), model=other, kind="logits")
+        distil(on_disk(student), model=other, method="logits")
 
 
 def test_another_setting_of_a_finished_run_is_refused_by_name(distil):
@@ -292,6 +292,13 @@ def test_another_setting_of_a_finished_run_is_refused_by_name(distil):
     distil(teacher, rows=without_answers())
     with pytest.raises(RunError, match=r"was begun with epochs = 3\.0 and not 2\.0"):
         distil(teacher, "epochs=2.0", rows=without_answers())
+
+
+def test_another_kind_of_distillation_is_another_run(distil, student):
+    settings = ("steps=1", "max_completion_length=60", "temperature=1")
+    distil(on_disk(student), *settings, rows=without_answers(), model="nano-student")
+    with pytest.raises(RunError, match="was begun with method = 'sft' and not 'logits'"):
+        distil(on_disk(student), *settings, rows=without_answers(), model="nano-student", method="logits")
 
 
 @pytest.mark.parametrize(
