@@ -46,7 +46,7 @@ from tenth.model.transformer import Transformer, initialise
 from tenth.pipeline.recipe import OptimSection
 from tenth.pipeline.reward_check import BASELINES, Units, baselines, read_units, sentence, tuned, verdict
 from tenth.pipeline.reward_folds import cross_validate, draw_folds
-from tenth.pipeline.reward_linear import LinearJudge, scaled, word_rows, words_of
+from tenth.pipeline.reward_linear import LinearJudge, feature_products, word_products, words_of
 from tenth.pipeline.reward_model import open_reader
 from tenth.tokenizer.chat import Template
 from tenth.tokenizer.train import train_bpe
@@ -92,7 +92,7 @@ def documents(data: Path, pairs: Sequence[PreferencePair]) -> list[str]:
 
 
 def pretrain(work: Path, data: Path, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
-    """A dense network of a million weights; its directory is WORK/base. What is there already is taken."""
+    """A dense network of 1.3 million weights; its directory is WORK/base. What is there already is taken."""
     if (work / "pretraining.json").exists():
         facts: dict[str, Any] = read_json(work / "pretraining.json")
         return facts
@@ -157,13 +157,13 @@ def shortened(found: PreferenceSet) -> PreferenceSet:
     )
 
 
-def frozen_rows(base: Path, units: Units) -> Tensor:
-    """Chosen minus rejected last hidden state. (N, D)"""
+def frozen_products(base: Path, units: Units) -> Tensor:
+    """Of chosen minus rejected last hidden states. (N, N)"""
     model = RewardModel(load_model(base, dtype=torch.float32))
     pairs = [each for each in units.examples if isinstance(each, IdPair)]
     ids = [each.chosen for each in pairs] + [each.rejected for each in pairs]
     better, worse = reward_features(model, ids, micro_batch_tokens=8192).chunk(2)
-    return scaled(better - worse)
+    return feature_products(better - worse)
 
 
 def shape(prompt: str, answer: str) -> list[float]:
@@ -183,13 +183,13 @@ def shape(prompt: str, answer: str) -> list[float]:
     return [*sizes.tolist(), *shares]
 
 
-def shape_rows(units: Units) -> Tensor:
-    """Chosen minus rejected. (N, 10)"""
+def shape_products(units: Units) -> Tensor:
+    """Of chosen minus rejected. (N, N)"""
     sides = [
         torch.tensor([shape(prompt, text) for prompt, text in zip(units.prompts, side, strict=True)])
         for side in (units.better, units.worse)
     ]
-    return scaled(sides[0] - sides[1])
+    return feature_products(sides[0] - sides[1])
 
 
 def study(name: str, data: Path, work: Path) -> tuple[dict[str, Any], Callable[[], None]]:
@@ -206,8 +206,8 @@ def study(name: str, data: Path, work: Path) -> tuple[dict[str, Any], Callable[[
         worse=tuple(pair.rejected for pair in found.pairs),
     )
     drawn = draw_folds(whole.prompts, folds=5, repeats=5, seed=SEED)
-    words, frozen = word_rows(whole.better, whole.worse), frozen_rows(work / "base", short)
-    joined = torch.cat([words, frozen, shape_rows(whole)], dim=1) / 3**0.5
+    words, frozen = word_products(whole.better, whole.worse), frozen_products(work / "base", short)
+    joined = (words + frozen + shape_products(whole)) / 3
     ours = {
         "frozen network": LinearJudge(frozen, whole.prompts),
         "ensemble": LinearJudge(joined, whole.prompts),
@@ -239,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--tune", action="store_true", help="the tuned network, too: most of the time")
     given = parser.parse_args()
     torch.set_num_threads(1)
     began, cpu_began = time.monotonic(), time.process_time()
@@ -254,7 +255,7 @@ def main() -> None:
         write_json(RESULTS / "reward_models.json", provenance("reward_models", machine) | result)
 
     save()  # the slow part is still to come
-    for _, tune in sets.values():
+    for _, tune in sets.values() if given.tune else ():
         tune()
         save()
 

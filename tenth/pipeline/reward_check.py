@@ -23,7 +23,7 @@ from tenth.checkpoint.reward_dir import RewardKind
 from tenth.data.preferences import PreferenceSet
 from tenth.pipeline.reward_curve import extrapolate
 from tenth.pipeline.reward_folds import Candidate, CrossValidated, Places, cross_validate
-from tenth.pipeline.reward_linear import LinearJudge, word_rows
+from tenth.pipeline.reward_linear import LinearJudge, word_products
 from tenth.pipeline.reward_scorer import Reader, read_labels, read_pairs
 from tenth.pipeline.reward_trainer import RewardSettings, RewardTrainer
 from tenth.training.preference import Example, IdPair, LabelledIds, reward_margins
@@ -79,7 +79,7 @@ def baselines(units: Units) -> dict[str, Candidate]:
     return {
         LONGER: by_length(1.0),
         SHORTER: by_length(-1.0),
-        WORDS: LinearJudge(word_rows(*marked), units.prompts),
+        WORDS: LinearJudge(word_products(*marked), units.prompts),
     }
 
 

@@ -4,12 +4,12 @@ Why: a reward model has to beat what counting words can do; on a few hundred pai
 and the same regression on a frozen network's features is the strongest thing a small one offers.
 In:  rows of features, signed so that a candidate is right where the weighted sum is above 0: of a pair, the
      chosen answer's minus the rejected one's; of a label, the answer's, negated where it is unsafe.
-Out: weights of an L2-regularised logistic regression; its strength is chosen inside the training part.
+Out: an L2-regularised logistic regression; its strength is chosen inside the training part.
 Not here: folds (reward_folds.py).
 
-With more words than rows the rows span few directions: they are first turned into as many coordinates as
-there are rows, a rotation that changes no inner product and so no regression. What a word means is learnt
-from the training part alone: no count of other parts enters, words that only they have get no weight.
+There are more words than rows, and the best weights are a sum of rows, w = sum of a_i row_i: so everything is
+computed from the rows' inner products K, exactly, and a fold is a part of K. What a word means is learnt from
+the training part alone: no count of other parts enters, words that only they have get no weight.
 """
 
 import re
@@ -22,11 +22,12 @@ from torch import Tensor
 
 from tenth.base.seeds import stream_random
 
-# Shapes: N rows, W words, C coordinates
+# Shapes: N rows, W words, D features
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0)  # of the regularisation, where rows have length 1 on average
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)  # of the regularisation, where rows have length 1 on average
 _INNER_FOLDS = 3
 _COLUMNS = 8192  # words counted at once
+_NEWTON_STEPS, _SMALLEST_CHANGE = 50, 1e-8
 _TOKEN = re.compile(r"[^\W_\u4e00-\u9fff]+|[\u4e00-\u9fff]|[^\w\s]")  # Chinese by character
 
 
@@ -35,8 +36,8 @@ def words_of(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-def word_rows(better: Sequence[str], worse: Sequence[str]) -> Tensor:
-    """Coordinates of the differences of log(1 + count) of every word. (N, C) float64"""
+def word_products(better: Sequence[str], worse: Sequence[str]) -> Tensor:
+    """Of the differences of log(1 + count) of every word. (N, N) float64"""
     counts = [Counter(words_of(text)) for text in (*better, *worse)]
     column = {word: place for place, word in enumerate(dict.fromkeys(w for each in counts for w in each))}
     num_rows = len(better)
@@ -49,65 +50,70 @@ def word_rows(better: Sequence[str], worse: Sequence[str]) -> Tensor:
                 part[row, [place for place, _ in found]] = torch.tensor([float(n) for _, n in found]).log1p()
         difference = (part[:num_rows] - part[num_rows:]).double()
         products += difference @ difference.T
-    return coordinates(products)
+    return normalised(products)
 
 
-def coordinates(products: Tensor) -> Tensor:
-    """Rows with these inner products, scaled to length 1 on average. (N, N) -> (N, C)"""
-    values, vectors = torch.linalg.eigh(products / products.diagonal().mean().clamp_min(1e-12))
-    kept = values > 1e-9
-    return vectors[:, kept] * values[kept].sqrt()
-
-
-def scaled(rows: Tensor) -> Tensor:
-    """Every column divided by its size, then rows of length 1 on average. (N, D) -> (N, D) float64"""
+def feature_products(rows: Tensor) -> Tensor:
+    """Every feature divided by its size first. (N, D) -> (N, N) float64"""
     rows = rows.double()
     rows = rows / rows.pow(2).mean(0).sqrt().clamp_min(1e-9)
-    return rows / rows.pow(2).sum(1).mean().sqrt().clamp_min(1e-9)
+    return normalised(rows @ rows.T)
 
 
-def fit_logistic(rows: Tensor, *, strength: float) -> Tensor:
-    """argmin over w of sum log(1 + exp(-rows w)) + strength / 2 |w|^2. (N, C) -> (C,)"""
-    weights = torch.zeros(rows.shape[1], dtype=rows.dtype, requires_grad=True)
-    search = torch.optim.LBFGS(
-        [weights], max_iter=100, tolerance_grad=1e-3, history_size=20, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        search.zero_grad()
-        total = -F.logsigmoid(rows @ weights).sum() + strength / 2 * weights.square().sum()
-        total.backward()
-        return total
-
-    search.step(loss)
-    return weights.detach()
+def normalised(products: Tensor) -> Tensor:
+    """As of rows that have length 1 on average."""
+    return products / products.diagonal().mean().clamp_min(1e-12)
 
 
-def choose_strength(rows: Tensor, *, seed: int, groups: Sequence[str]) -> float:
+def fit_logistic(products: Tensor, *, strength: float) -> Tensor:
+    """argmin over a of sum log(1 + exp(-f)) + strength / 2 a'Ka, where f = Ka. K (N, N) -> (N,)
+
+    Newton's method; with W the diagonal of second derivatives a step solves (K + strength / W) a = f + p / W,
+    written so that the matrix stays well conditioned (Rasmussen and Williams, Gaussian Processes for Machine
+    Learning, 2006, section 3.4.3).
+    """
+    margins = torch.zeros(len(products), dtype=products.dtype)
+    weights = torch.zeros_like(margins)
+    for _ in range(_NEWTON_STEPS):
+        wrong = torch.sigmoid(-margins)  # p
+        bend = (wrong * (1 - wrong)).clamp_min(1e-10)  # W
+        root = bend.sqrt()
+        matrix = root[:, None] * products * root
+        matrix.diagonal().add_(strength)
+        target = root * (margins + wrong / bend)
+        new = root * torch.cholesky_solve(target[:, None], torch.linalg.cholesky(matrix))[:, 0]
+        change = float((new - weights).abs().max())
+        weights, margins = new, products @ new
+        if change < _SMALLEST_CHANGE:
+            break
+    return weights
+
+
+def choose_strength(products: Tensor, *, seed: int, groups: Sequence[str]) -> float:
     """The strength with the smallest held-out loss over folds of these rows alone; groups stay together."""
     distinct = sorted(set(groups))
     stream_random(seed, "strength").shuffle(distinct)
     fold_of = {group: place % _INNER_FOLDS for place, group in enumerate(distinct)}
     fold = torch.tensor([fold_of[group] for group in groups])
-    losses = []
-    for strength in STRENGTHS:
-        total = 0.0
-        for number in range(_INNER_FOLDS):
-            weights = fit_logistic(rows[fold != number], strength=strength)
-            total -= float(F.logsigmoid(rows[fold == number] @ weights).sum())
-        losses.append(total)
-    return STRENGTHS[losses.index(min(losses))]
+    losses = dict.fromkeys(STRENGTHS, 0.0)
+    for number in range(_INNER_FOLDS):
+        inside, outside = (fold != number).nonzero()[:, 0], (fold == number).nonzero()[:, 0]
+        known, asked = products[inside][:, inside], products[outside][:, inside]
+        for strength in STRENGTHS:
+            losses[strength] -= float(F.logsigmoid(asked @ fit_logistic(known, strength=strength)).sum())
+    return min(losses, key=lambda strength: losses[strength])
 
 
 class LinearJudge:
-    """A candidate of cross-validation over given rows."""
+    """A candidate of cross-validation over rows with these inner products."""
 
-    def __init__(self, rows: Tensor, groups: Sequence[str]) -> None:
-        self.rows, self.groups = rows, groups
+    def __init__(self, products: Tensor, groups: Sequence[str]) -> None:
+        self.products, self.groups = products, groups
 
     def __call__(self, trained: list[int], tested: list[int], seed: int) -> list[float]:
         """Margins of the tested rows."""
-        known = self.rows[trained]
+        known = self.products[trained][:, trained]
         strength = choose_strength(known, seed=seed, groups=[self.groups[place] for place in trained])
-        margins: list[float] = (self.rows[tested] @ fit_logistic(known, strength=strength)).tolist()
+        weights = fit_logistic(known, strength=strength)
+        margins: list[float] = (self.products[tested][:, trained] @ weights).tolist()
         return margins
