@@ -54,7 +54,7 @@ def _pair(pair: Pair) -> Html:
     sides = [
         element(
             "div",
-            element("div", element("span", who), _mark(sample.is_correct), class_="who"),
+            element("div", element("span", who), mark(sample.is_correct), class_="who"),
             show_text(sample.text),
             class_="side",
         )
@@ -93,5 +93,6 @@ def _rollouts(facts: Facts) -> Html | None:
     )
 
 
-def _mark(is_correct: bool) -> Html:
+def mark(is_correct: bool) -> Html:
+    """Right or wrong, in a word."""
     return element("span", "right" if is_correct else "wrong", class_="good" if is_correct else "bad")

@@ -7,6 +7,7 @@ Not here: results (sections.py).
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from tenth.base.units import show_count, show_seconds
 from tenth.reports import figures
@@ -26,7 +27,7 @@ def doctor_section(facts: Facts) -> Html | None:
     for name, rows in stages:
         findings = diagnose(rows)
         parts.append(element("h3", name))
-        parts.append(_findings(findings) if findings else element("p", "No rule fired.", class_="muted"))
+        parts.append(show_findings(findings) if findings else element("p", "No rule fired.", class_="muted"))
     if any(is_reinforcement(rows) for _, rows in stages):
         parts.append(element("p", LOSS_REMINDER, class_="note"))
     return join(parts)
@@ -90,7 +91,8 @@ def settings_section(facts: Facts) -> Html:
     )
 
 
-def _findings(findings: list[Finding]) -> Html:
+def show_findings(findings: Sequence[Finding]) -> Html:
+    """A list, each with its severity in words and as the colour of its edge."""
     items = [
         element(
             "li",

@@ -37,6 +37,8 @@ FORMAT_STUCK = 0.5
 THINK_SHARE = 0.01
 PEAK_SHARE = 0.1
 BPB_RISE = 1.02  # of the best so far
+VAL_LOSS_RISE = 1.05  # of the best so far
+LANGUAGE_FALL = 0.05  # below the first steps
 HACKING_ERRORS = 2.5  # standard errors by which a reward model's score rises and a verifiable one falls
 MIN_STEPS = 10  # fewer than this say nothing about a trend
 
@@ -288,6 +290,33 @@ def _bpb_rising(rows: Rows) -> Finding | None:
     )
 
 
+def _val_loss_rising(rows: Rows) -> Finding | None:
+    values = series(rows, "val_loss")
+    if len(values) < 2 or values[-1] <= VAL_LOSS_RISE * min(values):
+        return None
+    return Finding(
+        severity=Severity.WARNING,
+        metric="val_loss",
+        sentence=f"The held-out loss went up from {min(values):.3f} to {values[-1]:.3f} nats per token: the "
+        "model memorises its examples; take fewer epochs, a lower learning rate, or more examples.",
+    )
+
+
+def _language_falls(rows: Rows) -> Finding | None:
+    values, now = series(rows, "rewards/language/mean"), recent(rows, "rewards/language/mean")
+    if now is None or len(values) < MIN_STEPS:
+        return None
+    first = statistics.fmean(values[: max(1, len(values) // 10)])
+    if first - now <= LANGUAGE_FALL:
+        return None
+    return Finding(
+        severity=Severity.WARNING,
+        metric="rewards/language/mean",
+        sentence=f"The share of words in the question's language fell from {first:.1%} to {now:.1%}: other "
+        "rewards outweigh it; raise language_weight.",
+    )
+
+
 def _reward_hacking(rows: Rows) -> Finding | None:
     worst = max(series(rows, "reward_hacking"), default=0.0)
     if worst <= HACKING_ERRORS:
@@ -319,5 +348,7 @@ RULES = (
     Rule(metric="think_share", judge=_no_thinking),
     Rule(metric="peak_share", judge=_low_peak),
     Rule(metric="val_bpb", judge=_bpb_rising),
+    Rule(metric="val_loss", judge=_val_loss_rising),
+    Rule(metric="rewards/language/mean", judge=_language_falls),
     Rule(metric="reward_hacking", judge=_reward_hacking),
 )

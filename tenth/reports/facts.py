@@ -3,12 +3,13 @@
 Why: thirteen sections ask for the same evaluations and costs; reading them once keeps them equal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tenth.reports.cost import StageCost, stage_costs, total_cost
 from tenth.reports.runs import MEASURE_BASE, MEASURE_CONTROLS, MEASURE_ZERO, Run
 from tenth.reports.scores import Evaluation
+from tenth.reports.stages import Model, read_models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Facts:
     controls: Evaluation | None
     costs: Sequence[StageCost]
     total: StageCost
+    models: Mapping[str, Model]  # of an R1 run, by key; empty for others
 
 
 def gather_facts(run: Run) -> Facts:
@@ -33,4 +35,5 @@ def gather_facts(run: Run) -> Facts:
         controls=run.evaluation(MEASURE_CONTROLS),
         costs=costs,
         total=total_cost(costs, run=run),
+        models=read_models(run),
     )

@@ -94,10 +94,10 @@ def draw_curves(rows: Rows, panels: Sequence[Panel], *, name: str, columns: int 
 
     def paint(figure: Figure) -> None:
         for i, panel in enumerate(shown):
-            _paint_panel(figure.add_subplot(height, columns, i + 1), rows, panel)
+            paint_panel(figure.add_subplot(height, columns, i + 1), rows, panel)
         figure.supxlabel("step", color=MUTED, fontsize=8.5)
 
-    return _draw(name, paint, height_inches=2.15 * height + 0.2)
+    return draw(name, paint, height_inches=2.15 * height + 0.2)
 
 
 def draw_families(base: Evaluation | None, zero: Evaluation | None) -> str | None:
@@ -131,10 +131,10 @@ def draw_families(base: Evaluation | None, zero: Evaluation | None) -> str | Non
         )
         axes.get_xticklabels()[0].set_fontweight("bold")
         axes.set_xlim(-0.6, len(rows) - 0.4)
-        _as_share(axes)
-        _legend_above(figure)
+        as_share(axes)
+        legend_above(figure)
 
-    return _draw("families", paint, height_inches=3.7)
+    return draw("families", paint, height_inches=3.7)
 
 
 def draw_levels(base: Evaluation | None, zero: Evaluation | None) -> str | None:
@@ -161,9 +161,9 @@ def draw_levels(base: Evaluation | None, zero: Evaluation | None) -> str | None:
             shown = [(levels.get(family, {}), colour, label) for levels, colour, label in lines]
             _paint_levels(axes, shown, longest.get(family))
             axes.set_title(family)
-        _legend_above(figure)
+        legend_above(figure)
 
-    return _draw("levels", paint, height_inches=1.9 * height + 0.4)
+    return draw("levels", paint, height_inches=1.9 * height + 0.4)
 
 
 def draw_gain(gain: Gain) -> str:
@@ -189,9 +189,9 @@ def draw_gain(gain: Gain) -> str:
             if x < len(steps) - 1:
                 axes.hlines(bottom + rise, x + 0.31, x + 0.69, color=MUTED, linewidth=0.8)
         axes.set_xticks(range(len(steps)), [label for label, *_ in steps])
-        _as_share(axes)
+        as_share(axes)
 
-    return _draw("gain", paint, height_inches=2.9, width_inches=6.6)
+    return draw("gain", paint, height_inches=2.9, width_inches=6.6)
 
 
 def draw_costs(costs: Sequence[StageCost]) -> str | None:
@@ -222,12 +222,13 @@ def draw_costs(costs: Sequence[StageCost]) -> str | None:
             axes.grid(visible=False)
             axes.invert_yaxis()
 
-    return _draw("costs", paint, height_inches=0.6 + 0.3 * len(costs))
+    return draw("costs", paint, height_inches=0.6 + 0.3 * len(costs))
 
 
-def _draw(
+def draw(
     name: str, paint: Callable[[Figure], None], *, height_inches: float, width_inches: float = WIDTH_INCHES
 ) -> str:
+    """What `paint` draws, as SVG; `name` keeps its ids apart from those of other figures."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"tenth/{name}"}):
         figure = Figure(
             figsize=(width_inches, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.09)
@@ -256,7 +257,8 @@ def _to_inline(text: str, *, name: str) -> str:
     return svg.strip()
 
 
-def _paint_panel(axes: Axes, rows: Rows, panel: Panel) -> None:
+def paint_panel(axes: Axes, rows: Rows, panel: Panel) -> None:
+    """One small plot: lines, smoothed where there are many points, and a level to compare with."""
     for metric, label, colour in panel.lines:
         steps, values = points(rows, metric)
         if not steps:
@@ -273,7 +275,7 @@ def _paint_panel(axes: Axes, rows: Rows, panel: Panel) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if panel.unit is Unit.SHARE:
-        _as_share(axes)
+        as_share(axes)
     elif panel.unit is Unit.SMALL:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -320,16 +322,17 @@ def _paint_levels(
             longest + 0.5, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), label="longest in documents"
         )
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _as_share(axes)
+    as_share(axes)
 
 
-def _as_share(axes: Axes) -> None:
+def as_share(axes: Axes) -> None:
+    """The axis of a share: 0 to 100 %."""
     axes.set_ylim(0, 1.04)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _legend_above(figure: Figure) -> None:
+def legend_above(figure: Figure) -> None:
     """One legend for all panels; a label that only some of them have is there too."""
     shown = {
         label: handle

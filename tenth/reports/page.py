@@ -14,11 +14,21 @@ from string import Template
 from typing import Any
 
 from tenth.base.files import write_json, write_whole
-from tenth.reports import answers, appendix, sections
+from tenth.reports import (
+    answers,
+    appendix,
+    doctor_r1,
+    r1_answers,
+    r1_curves,
+    r1_data,
+    r1_sections,
+    sections,
+)
 from tenth.reports.facts import gather_facts
 from tenth.reports.markup import Html, element, join, table
 from tenth.reports.runs import Run, read_run
 from tenth.reports.seeds import markdown_table, show_number, summarise_seeds
+from tenth.reports.stages import is_r1
 
 SECTIONS = (
     sections.headline,
@@ -35,6 +45,26 @@ SECTIONS = (
     appendix.doctor_section,
     appendix.settings_section,
 )
+R1_SECTIONS = (
+    r1_sections.r1_headline,
+    r1_sections.r1_aims_section,
+    r1_sections.stage_table_section,
+    r1_curves.growth_section,
+    r1_sections.distillation_section,
+    r1_data.data_section,
+    r1_data.reward_models_section,
+    r1_answers.r1_answers_section,
+    r1_sections.zero_part,
+    sections.gain_section,
+    sections.scores_section,
+    sections.levels_section,
+    sections.zero_curves_section,
+    sections.base_curves_section,
+    appendix.documents_section,
+    appendix.cost_section,
+    doctor_r1.r1_doctor_section,
+    appendix.settings_section,
+)
 
 
 def write_report(run_dir: Path) -> Path:
@@ -47,7 +77,8 @@ def write_report(run_dir: Path) -> Path:
 def build_page(run: Run) -> str:
     """The whole page of one run."""
     facts = gather_facts(run)
-    return _frame(run.name, join(section(facts) for section in SECTIONS))
+    shown = R1_SECTIONS if is_r1(run) else SECTIONS
+    return _frame(run.name, join(section(facts) for section in shown))
 
 
 def write_seeds_report(run_dirs: Sequence[Path], out: Path) -> list[Path]:

@@ -25,7 +25,7 @@ class Pair:
 
 def pair_samples(before: Sequence[Sample], after: Sequence[Sample], *, per_family: int) -> list[Pair]:
     """The first `per_family` problems of each family, by hash, that both models answered."""
-    first_before, first_after = _first_of_each(before), _first_of_each(after)
+    first_before, first_after = first_of_each(before), first_of_each(after)
     chosen: dict[str, list[Pair]] = defaultdict(list)
     for problem_id in sorted(first_before.keys() & first_after.keys()):
         pair = Pair(before=first_before[problem_id], after=first_after[problem_id])
@@ -58,7 +58,8 @@ def _sampled(run: Run, stage_name: str) -> Sequence[Sample]:
     return [s for s in evaluation.examples if s.mode == SAMPLED] if evaluation else stored
 
 
-def _first_of_each(samples: Sequence[Sample]) -> dict[str, Sample]:
+def first_of_each(samples: Sequence[Sample]) -> dict[str, Sample]:
+    """The first sample of every problem."""
     found: dict[str, Sample] = {}
     for sample in samples:
         found.setdefault(sample.problem_id, sample)

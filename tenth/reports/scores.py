@@ -52,6 +52,8 @@ class Score:
     think_share: float | None = None
     format: float | None = None  # share that is well-formed
     readable: float | None = None  # share with an answer tag that could be read; from the stored samples
+    reads_well: float | None = None  # share without a fault that a person would stumble over
+    language: float | None = None  # share of the thinking's words in the question's language
     mean_tokens: float | None = None
     reflection_per_1k: float | None = None
     verifier_errors: float | None = None
@@ -99,6 +101,7 @@ class Evaluation:
     levels: Mapping[str, Mapping[str, Mapping[int, LevelScore]]]  # mode -> family -> level
     longest_in_documents: Mapping[str, int]  # hardest level that the base's documents solve
     examples: tuple[Sample, ...]
+    general: ModeScores | None = None  # questions beside reasoning, by their rule; in no mean accuracy
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -157,6 +160,7 @@ def parse_evaluation(value: Mapping[str, Any]) -> Evaluation:
         },
         longest_in_documents=value.get("longest_in_documents", {}),
         examples=tuple(parse_sample(row) for row in value.get("examples", ())),
+        general=_parse_mode(value["general"]) if value.get("general") else None,
     )
 
 
@@ -232,6 +236,8 @@ def _parse_score(value: Mapping[str, Any]) -> Score:
         truncated=value.get("truncated"),
         think_share=value.get("think_share"),
         format=value.get("format"),
+        reads_well=value.get("readable"),
+        language=value.get("language"),
         mean_tokens=value.get("mean_tokens"),
         reflection_per_1k=value.get("reflection_per_1k"),
         verifier_errors=value.get("verifier_errors"),

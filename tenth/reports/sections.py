@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tenth.base.units import show_seconds
 from tenth.reports import figures, panels
-from tenth.reports.aims import check_aims
+from tenth.reports.aims import Aim, check_aims
 from tenth.reports.doctor import Rows
 from tenth.reports.facts import Facts
 from tenth.reports.gain import Gain, explain_gain
@@ -33,11 +33,11 @@ def headline(facts: Facts) -> Html:
     for label, value in (("guessing", _guess(facts)), ("base, pass@16", _pass_at_16(facts))):
         if value is not None:
             tiles.append(
-                _tile(label, f"{value:.1%}", "mean over families" if label == "guessing" else "not pass@1")
+                tile(label, f"{value:.1%}", "mean over families" if label == "guessing" else "not pass@1")
             )
     if facts.total.seconds is not None:
         paid = f"${facts.total.usd:.2f}" if facts.total.usd is not None else "no price set"
-        tiles.append(_tile("whole run", show_seconds(facts.total.seconds), paid))
+        tiles.append(tile("whole run", show_seconds(facts.total.seconds), paid))
     return join(
         [
             element("h1", facts.run.name),
@@ -58,7 +58,7 @@ def gain_section(facts: Facts) -> Html | None:
     return join(
         [
             element("h2", "Where the gain comes from"),
-            _figure(figures.draw_gain(gain), narrow=True),
+            figure(figures.draw_gain(gain), narrow=True),
             _gain_words(gain),
             element(
                 "p",
@@ -78,6 +78,11 @@ def aims_section(facts: Facts) -> Html | None:
         return None
     seconds = facts.total.seconds if facts.total.is_done else None  # half a run is always in time
     aims = check_aims(facts.base, facts.zero, seconds=seconds)
+    return join([element("h2", "Aims"), aims_table(aims)])
+
+
+def aims_table(aims: Sequence[Aim]) -> Html:
+    """Each aim, what was measured, reached or not."""
     rows = [
         (
             aim.text,
@@ -90,7 +95,7 @@ def aims_section(facts: Facts) -> Html | None:
         )
         for aim in aims
     ]
-    return join([element("h2", "Aims"), table(("aim", "measured", ""), rows, class_="words")])
+    return table(("aim", "measured", ""), rows, class_="words")
 
 
 def scores_section(facts: Facts) -> Html | None:
@@ -107,7 +112,7 @@ def scores_section(facts: Facts) -> Html | None:
     return join(
         [
             element("h2", "Scores on held-out problems"),
-            _figure(figures.draw_families(facts.base, facts.zero)),
+            figure(figures.draw_families(facts.base, facts.zero)),
             table(("family", *(label for label, _, _ in columns), "guessing"), rows),
             element(
                 "p",
@@ -124,13 +129,13 @@ def scores_section(facts: Facts) -> Html | None:
 
 def levels_section(facts: Facts) -> Html | None:
     """Accuracy by difficulty."""
-    figure = figures.draw_levels(facts.base, facts.zero)
-    if figure is None:
+    drawn = figures.draw_levels(facts.base, facts.zero)
+    if drawn is None:
         return None
     return join(
         [
             element("h2", "Accuracy by level"),
-            _figure(figure),
+            figure(drawn),
             element(
                 "p",
                 "A level is the size of a problem inside its family. Right of the dashed line the problems "
@@ -248,7 +253,7 @@ def _curves(title: str, rows: Rows, groups: Sequence[tuple[str, Sequence[panels.
         (heading, figures.draw_curves(rows, group, name=f"{slug}-{i}", columns=columns))
         for i, (heading, group, columns) in enumerate(groups)
     ]
-    parts = [part for heading, svg in drawn if svg for part in (_heading(heading), _figure(svg))]
+    parts = [part for heading, svg in drawn if svg for part in (_heading(heading), figure(svg))]
     return join([element("h2", title), *parts]) if parts else None
 
 
@@ -259,17 +264,17 @@ def _heading(text: str) -> Html | None:
 def _base_tile(facts: Facts) -> Html | None:
     score = _score(facts.base, SAMPLED)
     return (
-        _tile("base, sampled", f"{score.accuracy:.1%}", f"95% interval {_interval(score)}") if score else None
+        tile("base, sampled", f"{score.accuracy:.1%}", f"95% interval {interval(score)}") if score else None
     )
 
 
 def _zero_tile(facts: Facts) -> Html | None:
     score = _score(facts.zero, SAMPLED)
     return (
-        _tile(
+        tile(
             "R1-Zero",
             f"{score.accuracy:.1%}",
-            f"95% interval {_interval(score)}",
+            f"95% interval {interval(score)}",
             class_="tile main",
         )
         if score
@@ -283,10 +288,11 @@ def _rise_tile(facts: Facts) -> Html | None:
         return None
     best = max(facts.base.modes[mode].overall.accuracy for mode in BASE_WAYS if mode in facts.base.modes)
     over_best = f"{(after.accuracy - best) * 100:+.1f} over base's best"
-    return _tile("rise, points", f"{(after.accuracy - before.accuracy) * 100:+.1f}", over_best)
+    return tile("rise, points", f"{(after.accuracy - before.accuracy) * 100:+.1f}", over_best)
 
 
-def _tile(label: str, value: str, small: str, *, class_: str = "tile") -> Html:
+def tile(label: str, value: str, small: str, *, class_: str = "tile") -> Html:
+    """One number in large print."""
     return element(
         "div",
         element("div", label, class_="label"),
@@ -320,10 +326,11 @@ def _pass_at_16(facts: Facts) -> float | None:
 def _accuracy_cell(score: Score | None) -> object:
     if score is None:
         return "–"
-    return join([f"{score.accuracy * 100:.1f}", element("span", _interval(score), class_="small")])
+    return join([f"{score.accuracy * 100:.1f}", element("span", interval(score), class_="small")])
 
 
-def _interval(score: Score) -> str:
+def interval(score: Score) -> str:
+    """The 95 % interval in words, in %."""
     return f"{score.low * 100:.1f} to {score.high * 100:.1f}"
 
 
@@ -335,5 +342,6 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def _figure(svg: str | None, *, narrow: bool = False) -> Html | None:
+def figure(svg: str | None, *, narrow: bool = False) -> Html | None:
+    """A drawing in its place."""
     return element("figure", Html(svg), class_="narrow" if narrow else None) if svg else None
