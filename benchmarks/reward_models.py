@@ -1,6 +1,6 @@
 """What small reward models reach on public preference pairs, beside length rules and counting words.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.reward_models DATA --work DIR
+    OMP_NUM_THREADS=1 python -m benchmarks.reward_models DATA --work DIR [--tune]
 
 Why: R1's reward models learnt from 66,000 pairs and 106,000 labels on top of a large model; the public pairs
 at hand are 600 and 1,794, and the network has a million weights. Is there anything beyond counting words?
