@@ -6,11 +6,12 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-controls test check test-parity soak bench-train bench-engine clean
+.PHONY: help run run-zero run-controls test check test-parity soak bench-train bench-engine clean
 
 help:
-	@echo "make run            train, reinforce, measure and report the tiny R1-Zero (two cores, minutes)"
-	@echo "make run-controls   the same run, then what else could explain its gain"
+	@echo "make run            the whole tiny R1, from documents to a distilled student (two cores, under 40 minutes)"
+	@echo "make run-zero       R1-Zero alone (minutes)"
+	@echo "make run-controls   R1-Zero, then what else could explain its gain"
 	@echo "make test           the tests (minutes)          make check         lint, format, types"
 	@echo "make test-parity    against transformers         make soak          the long tests"
 	@echo "make bench-train    against transformers and TRL, interleaved"
@@ -38,6 +39,9 @@ $(VENV)/.bench: $(VENV)/.base
 	@touch $@
 
 run: $(VENV)/.base
+	$(BIN)/tenth run recipes/tiny/r1.toml $(ARGS)
+
+run-zero: $(VENV)/.base
 	$(BIN)/tenth run recipes/tiny/zero.toml $(ARGS)
 
 run-controls: $(VENV)/.base
