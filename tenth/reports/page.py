@@ -26,6 +26,8 @@ from tenth.reports import (
 )
 from tenth.reports.facts import gather_facts
 from tenth.reports.markup import Html, element, join, table
+from tenth.reports.r1_sections import seeds_tables
+from tenth.reports.r1_seeds import show_r1_number
 from tenth.reports.runs import Run, read_run
 from tenth.reports.seeds import markdown_table, show_number, summarise_seeds
 from tenth.reports.stages import is_r1
@@ -92,13 +94,15 @@ def write_seeds_report(run_dirs: Sequence[Path], out: Path) -> list[Path]:
 
 
 def build_seeds_page(summary: dict[str, Any]) -> str:
-    """The page of several seeds: one table."""
+    """The page of several seeds: one table; of the R1 flow the stage table and the aims before it."""
     names = [run["name"] for run in summary["runs"]]
+    is_of_r1 = "table" in summary
+    show = show_r1_number if is_of_r1 else show_number
     rows = [
         (
             key,
-            *(show_number(key, row[column]) for column in ("mean", "min", "max")),
-            *(show_number(key, value) for value in row["values"]),
+            *(show(key, row[column]) for column in ("mean", "min", "max")),
+            *(show(key, value) for value in row["values"]),
         )
         for key, row in summary["numbers"].items()
     ]
@@ -107,6 +111,7 @@ def build_seeds_page(summary: dict[str, Any]) -> str:
         [
             element("h1", f"{len(names)} runs"),
             element("p", seeds, class_="muted"),
+            seeds_tables(summary) if is_of_r1 else None,
             table(("", "mean", "min", "max", *names), rows),
         ]
     )

@@ -5,15 +5,18 @@ In:  `Facts` of an R1 run in any state.  Out: `Html`, or None where there is not
 Not here: the numbers (stages.py, stage_table.py), curves (r1_curves.py), the training sets (r1_data.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import groupby
+from typing import Any
 
 from tenth.base.units import show_count, show_seconds
 from tenth.reports.facts import Facts
 from tenth.reports.markup import Html, element, join, table
 from tenth.reports.r1_aims import check_r1_aims
+from tenth.reports.r1_seeds import row_name, show_cell
 from tenth.reports.scores import Score
 from tenth.reports.sections import aims_table, interval, tile
+from tenth.reports.spread import Spread
 from tenth.reports.stage_table import Cell, Row, show_value, stage_rows
 from tenth.reports.stages import Model, compute_of, share_activated, share_kept
 
@@ -152,6 +155,26 @@ def distillation_section(facts: Facts) -> Html | None:
     )
 
 
+def seeds_tables(summary: Mapping[str, Any]) -> Html:
+    """Several seeds: the stage table of means and ranges, and how many reached each aim."""
+    columns, count = summary["table"]["columns"], len(summary["runs"])
+    rows = [[row_name(row), *map(_range_cell(row), row["cells"])] for row in summary["table"]["rows"]]
+    aims = [
+        (aim["text"], f"{aim['reached']} of {count}", "; ".join(aim["measured"])) for aim in summary["aims"]
+    ]
+    note = "Means over the runs; below them the lowest and the highest."
+    return join(
+        [
+            element("h2", "The stages"),
+            table(("", *columns), rows, class_="stages"),
+            element("p", note, class_="note"),
+            element("h2", "Aims"),
+            table(("aim", "reached", "measured, run by run"), aims, class_="words"),
+            element("h2", "Numbers beside the table"),
+        ]
+    )
+
+
 def zero_part(facts: Facts) -> Html | None:
     """A heading above the sections that R1-Zero's own page has, too."""
     return element("h2", "R1-Zero in detail", class_="part") if facts.base else None
@@ -201,6 +224,14 @@ def _cell_parts(row: Row, cell: Cell | None, *, is_best: bool) -> list[object]:
     if cell.untaught is not None:
         parts.append(element("span", f"without: {show_value(row.measure, cell.untaught)}", class_="small"))
     return parts
+
+
+def _range_cell(row: Mapping[str, Any]) -> Callable[[Spread], object]:
+    def show(cell: Spread) -> object:
+        mean, bracket, rest = show_cell(row["measure"], cell).partition(" (")
+        return join([mean, element("span", rest.removesuffix(")"), class_="small")]) if bracket else mean
+
+    return show
 
 
 def _side(label: str, model: Model, learning: float | None, whole: float | None) -> list[object]:

@@ -13,35 +13,32 @@ from tenth.base.errors import RunError
 from tenth.base.units import show_seconds
 from tenth.reports.cost import stage_costs, total_cost
 from tenth.reports.gain import explain_gain
+from tenth.reports.r1_seeds import r1_markdown, summarise_r1_seeds
 from tenth.reports.runs import MEASURE_BASE, MEASURE_CONTROLS, MEASURE_ZERO, Run
 from tenth.reports.scores import BASE_WAYS, MODE_LABELS, SAMPLED, Evaluation
-
-Spread = dict[str, Any]
+from tenth.reports.spread import describe_runs, spread
+from tenth.reports.stages import is_r1
 
 
 def summarise_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     """Every reported number over all runs; a RunError names the run that is not measured yet."""
+    flows = {str(run.recipe.get("flow", "zero")) for run in runs}
+    if len(flows) > 1:
+        raise RunError(f"these runs are of different flows ({', '.join(sorted(flows))}); report them apart.")
+    if is_r1(runs[0]):
+        return summarise_r1_seeds(runs)
     rows = [_one_run(run) for run in runs]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return {
-        "runs": [
-            {"name": run.name, "seed": run.recipe.get("seed"), "commit": run.info.get("commit")}
-            for run in runs
-        ],
+        "runs": describe_runs(runs),
         "numbers": {key: spread([row.get(key) for row in rows]) for key in keys},
     }
 
 
-def spread(values: Sequence[float | None]) -> Spread:
-    """Mean, min and max of the known values; the values themselves stay beside them."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return {"mean": None, "min": None, "max": None, "values": list(values)}
-    return {"mean": sum(known) / len(known), "min": min(known), "max": max(known), "values": list(values)}
-
-
 def markdown_table(summary: dict[str, Any]) -> str:
-    """The summary as a Markdown table."""
+    """The summary as a Markdown table; of the R1 flow as several."""
+    if "table" in summary:
+        return r1_markdown(summary)
     names = ", ".join(f"`{run['name']}` (seed {run['seed']})" for run in summary["runs"])
     lines = [f"{len(summary['runs'])} runs: {names}.", "", "| | mean | min | max |", "|---|---:|---:|---:|"]
     for key, row in summary["numbers"].items():

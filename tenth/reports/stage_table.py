@@ -77,7 +77,7 @@ def stage_rows(models: Sequence[Model]) -> list[Row]:
         _accuracies("general questions, by rule", [model.general for model in models]),
         _shares("closed, ordered tags", scores, lambda score: score.format),
         _shares("language consistency", scores, lambda score: score.language),
-        _shares("readable", scores, lambda score: score.reads_well),
+        _shares("readable for people", scores, lambda score: score.reads_well),
         _shares("truncated", scores, lambda score: score.truncated, better=Better.LOW),
         _row("length", "tokens per answer", Measure.NUMBER, scores, lambda score: score.mean_tokens),
         *_costs("cost of its own stages", [(model.own, model.own_untaught) for model in models]),

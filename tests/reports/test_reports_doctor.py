@@ -80,6 +80,13 @@ SPEAKS = [  # metric, rows, severity, words
     ("think_share", rows(think_share=0.002), Severity.WARNING, "0.2% of the answers think"),
     ("peak_share", rows(peak_share=0.04), Severity.NOTE, "4.0% of the machine's"),
     ("val_bpb", ramp("val_bpb", [1.0, 0.5, 0.55]), Severity.WARNING, "from 0.500 to 0.550"),
+    ("val_loss", ramp("val_loss", [1.0, 0.5, 0.55]), Severity.WARNING, "went up from 0.500 to 0.550 nats"),
+    (
+        "rewards/language/mean",
+        ramp("rewards/language/mean", [1.0] * 10 + [0.9] * 10),
+        Severity.WARNING,
+        "fell from 100.0% to 90.0%",
+    ),
     ("loss", ramp("loss", [2.0, float("nan"), 2.0]), Severity.PROBLEM, "in 1 of 3 steps, first in step 1"),
     # the median of the ten steps before is 2, so 6 is three times as much
     (
@@ -122,6 +129,8 @@ SILENT = [  # metric, rows
     ("peak_share", rows(peak_share=0.5)),
     ("val_bpb", ramp("val_bpb", [1.0, 0.5, 0.505])),
     ("loss", ramp("loss", [0.001, 0.5] * 10, reward=1.0)),  # GRPO's loss jumps about 0, and may
+    ("val_loss", ramp("val_loss", [1.0, 0.5, 0.52])),
+    ("rewards/language/mean", ramp("rewards/language/mean", [0.8] * 10 + [0.9] * 10)),  # it rises
     ("reward_hacking", rows(reward_hacking=2.5)),
 ]
 

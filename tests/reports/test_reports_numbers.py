@@ -11,7 +11,8 @@ from tenth.reports.cost import stage_costs, total_cost
 from tenth.reports.pairs import pair_samples, rollouts_along_the_way
 from tenth.reports.runs import read_run
 from tenth.reports.scores import parse_evaluation, parse_sample
-from tenth.reports.seeds import base_pass_at_16, markdown_table, spread, summarise_seeds
+from tenth.reports.seeds import base_pass_at_16, markdown_table, summarise_seeds
+from tenth.reports.spread import spread
 
 
 def test_a_stage_costs_its_share_of_an_hour(builder: RunBuilder):
