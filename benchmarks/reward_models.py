@@ -241,6 +241,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tune", action="store_true", help="the tuned network, too: most of the time")
     given = parser.parse_args()
+    command = "python -m benchmarks.reward_models DATA --work DIR" + " --tune" * given.tune
     torch.set_num_threads(1)
     began, cpu_began = time.monotonic(), time.process_time()
     every = read_preferences([given.data / "train" / file for _, files in SETS.values() for file in files])
@@ -252,7 +253,10 @@ def main() -> None:
 
     def save() -> None:
         result["seconds"] = {"wall": time.monotonic() - began, "cpu": time.process_time() - cpu_began}
-        write_json(RESULTS / "reward_models.json", provenance("reward_models", machine) | result)
+        write_json(
+            RESULTS / "reward_models.json",
+            provenance("reward_models", machine) | {"command": command} | result,
+        )
 
     save()  # the slow part is still to come
     for _, tune in sets.values() if given.tune else ():
