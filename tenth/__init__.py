@@ -1,3 +1,3 @@
 """tenth: an open implementation of the DeepSeek-R1 system in Python on PyTorch."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -45,7 +45,7 @@ def test_every_command_explains_itself(command):
 
 
 def test_the_version_is_printed():
-    assert CliRunner().invoke(main.commands, ["version"]).stdout.strip() == "0.3.0"
+    assert CliRunner().invoke(main.commands, ["version"]).stdout.strip() == "0.4.0"
 
 
 def test_what_a_user_can_mend_is_one_sentence_and_exit_code_1(tmp_path):
