@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from tenth.base.errors import DataError
 
 MAX_LINE_BYTES = 16 << 20  # of one line; the longest novel has 3 MB
 MAX_ARRAY_BYTES = 64 << 20  # of a .json file, which has to be read at once
-MAX_EXPANSION = 200  # gzip makes text 3 to 30 times smaller; a small file may unfold to MAX_ARRAY_BYTES
+MAX_EXPANSION = 100  # gzip makes text 3 to 30 times smaller; a small file may unfold to MAX_ARRAY_BYTES
 _PARQUET_ROWS = 1000  # read at a time
 
 
@@ -74,11 +74,10 @@ def read_byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The same before it is text."""
     number, num_bytes = 0, 0
     try:
-        most = max(MAX_ARRAY_BYTES, require_file(path).stat().st_size * MAX_EXPANSION)
-        with _open(path) as file:
+        with require_file(path).open("rb") as packed, _unfolded(path, packed) as file:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number, num_bytes = number + 1, num_bytes + len(line)
-                _require_bounded(path, number, len(line), num_bytes=num_bytes, most=most)
+                _require_bounded(path, number, len(line), num_bytes=num_bytes, packed_bytes=packed.tell())
                 yield number, line
     except (zlib.error, EOFError, OSError) as error:
         raise DataError(
@@ -86,21 +85,21 @@ def read_byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _require_bounded(path: Path, number: int, line_bytes: int, *, num_bytes: int, most: int) -> None:
+def _require_bounded(path: Path, number: int, line_bytes: int, *, num_bytes: int, packed_bytes: int) -> None:
     if line_bytes > MAX_LINE_BYTES:
         raise DataError(
             f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
             "put one object or paragraph on a line."
         )
-    if num_bytes > most:
+    if num_bytes > max(MAX_ARRAY_BYTES, packed_bytes * MAX_EXPANSION):
         raise DataError(
             f"{path}: unfolds to more than {MAX_EXPANSION} times its size, which no text does; "
             "unpack and look at it, then name the unpacked file."
         )
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
+def _unfolded(path: Path, packed: BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if path.name.endswith(".gz") else packed
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -139,7 +138,7 @@ def read_json_file(path: Path) -> Any:
 def _whole_text(path: Path) -> str:
     """Of a .json file, one line of which may be as long as the file."""
     try:
-        with _open(require_file(path)) as file:
+        with require_file(path).open("rb") as packed, _unfolded(path, packed) as file:
             data = file.read(MAX_ARRAY_BYTES + 1)
         if len(data) > MAX_ARRAY_BYTES:
             raise DataError(

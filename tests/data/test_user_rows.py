@@ -102,7 +102,7 @@ def test_a_small_file_that_unfolds_to_a_huge_one_is_refused(tmp_path, monkeypatc
     monkeypatch.setattr(rows, "MAX_ARRAY_BYTES", 1 << 20)
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress((b'{"text": "' + b"a" * 1000 + b'"}\n') * 9000))
-    with pytest.raises(DataError, match="unfolds to more than 200 times its size"):
+    with pytest.raises(DataError, match="unfolds to more than 100 times its size"):
         list(scan(path))
 
 
