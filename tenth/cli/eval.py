@@ -10,7 +10,7 @@ Not here: targets (eval_targets.py), the table (eval_table.py), asking (pipeline
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,10 +208,9 @@ def _for_target(asked: "Asked", target: Target) -> "Asked":
 
     if target.recipe is None:
         return asked
-    extract: Callable[[str], str | None] | None = None
-    if asked.name == FAMILIES:
-        extract = (ZERO_SHAPE if target.is_zero else R1_SHAPE).extract
-    return replace(asked, is_bare=True, max_tokens=target.max_tokens, extract=extract)
+    own = ZERO_SHAPE if target.is_zero else R1_SHAPE
+    shape = own if asked.name == FAMILIES else None
+    return replace(asked, is_bare=True, max_tokens=target.max_tokens, shape=shape)
 
 
 def _default_out(targets: Sequence[Target], recipe: "EvalRecipe") -> Path:

@@ -24,10 +24,10 @@ from tenth.base.runlog import RunLog
 from tenth.pipeline.sample_card import SAMPLES, Drops, sample_row, write_card
 from tenth.rollout.collect import prompt_messages
 from tenth.rollout.responder import Responder
-from tenth.tasks.check_math import final_answer
+from tenth.tasks.judge import answer_of
 from tenth.tasks.readability import ReadableLimits, faults, repetition
 from tenth.tasks.rewards import Check
-from tenth.tasks.shape import write_r1
+from tenth.tasks.shape import ANY_SHAPE, write_r1
 from tenth.tokenizer.chat import Answer, ChatTemplate, join_thinking, render_trainings, split_thinking
 from tenth.tokenizer.special import THINK
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -147,7 +147,7 @@ class Filter:
     def _verdict(self, said: Said) -> str | None:
         if not said.problem.answer:
             return "refusal" if _REFUSAL.match(said.answer) else None
-        found = final_answer(said.answer)
+        found = answer_of(said.problem, said.answer, shape=ANY_SHAPE)
         if found is None:
             return "no_answer"
         verdict = self.check(said.problem, found)

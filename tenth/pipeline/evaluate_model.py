@@ -22,7 +22,9 @@ from tenth.pipeline.eval_recipe import EvalRecipe
 from tenth.pipeline.sample_log import SampleLog
 from tenth.rollout.responder import Responder, as_one_text
 from tenth.rollout.suite_scores import Sample
+from tenth.tasks.judge import answer_of
 from tenth.tasks.rewards import Check
+from tenth.tasks.shape import AnswerShape
 from tenth.tasks.suites.asking import conversation, same_subject
 from tenth.tasks.suites.judging import Ruling, rule, rule_on
 from tenth.tasks.suites.suite import BY_LIKELIHOOD, AnswerKind
@@ -42,7 +44,7 @@ class Asked:
     shots: int = 0
     is_bare: bool = False  # without the sentence about the answer's form
     max_tokens: int | None = None  # where the recipe sets none
-    extract: Callable[[str], str | None] | None = None  # the answer's own shape; None: wherever it may stand
+    shape: AnswerShape | None = None  # of the answer; None: wherever it may stand
 
     def num_samples(self, recipe: EvalRecipe) -> int:
         """Answers per question; likelihoods are not drawn, so there is one of each."""
@@ -180,9 +182,9 @@ def _sample(asked: Asked, problem: Problem, reply: Reply, *, wall_seconds: float
 
 
 def _ruling(asked: Asked, problem: Problem, reply: Reply, *, check: Check) -> Ruling:
-    if asked.extract is None:
+    if asked.shape is None:
         return rule(problem, reply.text, asked.kind, check=check)
-    answer = asked.extract(as_one_text(reply))
+    answer = answer_of(problem, as_one_text(reply), shape=asked.shape)
     return (
         Ruling(is_correct=False, extracted=None) if answer is None else rule_on(problem, answer, check=check)
     )

@@ -22,6 +22,7 @@ from tenth.pipeline.sample_card import Drops
 from tenth.pipeline.stage import StageClock
 from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
+from tenth.tasks.judge import answer_of
 from tenth.tasks.readability import ReadableLimits, faults
 from tenth.tasks.rewards import Check
 from tenth.tasks.shape import AnswerShape
@@ -70,7 +71,7 @@ class Rules:
         return "no_judge" if self.judge is None else None
 
     def _not_right(self, candidate: Candidate) -> str | None:
-        answer = self.shape.extract(candidate.text)
+        answer = answer_of(candidate.problem, candidate.text, shape=self.shape)
         return "no_answer" if answer is None else _rule_of(self.check(candidate.problem, answer))
 
     def _form(self, candidate: Candidate) -> str | None:

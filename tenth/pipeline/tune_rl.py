@@ -8,7 +8,7 @@ Not here: GRPO (reinforce.py), settings (tune_recipe.py), the command line (cli/
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +60,15 @@ from tenth.pipeline.tune_problems import (
 from tenth.pipeline.tune_recipe import RlRecipe
 from tenth.rollout.collect import collect
 from tenth.rollout.held_out import HeldOut, measure_rewards
-from tenth.tasks.check_math import final_answer
 from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import RewardSet
-from tenth.tasks.shape import ZERO_SHAPE
+from tenth.tasks.shape import ANY_SHAPE
 from tenth.tasks.user_reward import UserReward, column_names
 from tenth.training.reference import ReferenceView
 
 _LR, _LR_ADAPTER = 1e-6, 2e-5  # peak rates where none is given
 _ANSWER_TOKENS = 512
 _SCORES = "scores.json"
-# However somebody's model writes its answer.
-_ANY_SHAPE = replace(ZERO_SHAPE, name="any", extract=final_answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +178,7 @@ def _rewards(recipe: RlRecipe, split: ProblemSplit) -> Iterator[RewardSet]:
             )
             for spec in recipe.rewards
         }
-        yield RewardSet(judge.check, weights=_weights(recipe), functions=functions, shape=_ANY_SHAPE)
+        yield RewardSet(judge.check, weights=_weights(recipe), functions=functions, shape=ANY_SHAPE)
 
 
 def _require_memory(recipe: RlRecipe, base: Base) -> None:

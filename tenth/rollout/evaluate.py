@@ -18,6 +18,7 @@ from tenth.engine.request import SamplingParams
 from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.rollout.words import reflection_per_1k
+from tenth.tasks.judge import answer_of
 from tenth.tasks.readability import ReadableLimits, faults
 from tenth.tasks.rewards import LANGUAGES, Check, language_consistency
 from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
@@ -78,7 +79,7 @@ def answer_problems(
 def _judge(
     problem: Problem, text: str, finish: Finish, tokens: int, check: Check, shape: AnswerShape
 ) -> Answer:
-    extracted = shape.extract(text)
+    extracted = answer_of(problem, text, shape=shape)
     verdict = None if extracted is None else check(problem, extracted)
     return Answer(
         problem_id=problem.problem_id,

@@ -9,8 +9,6 @@ Not here: whether it is right (check_math.py, choice.py), R1's own strict shapes
 
 import re
 
-from tenth.tasks.check_math import last_boxed
-
 MAX_CHARS = 100_000  # of an answer without its thinking; what is longer is read from its end
 MAX_STATED_CHARS = 400
 
@@ -31,6 +29,41 @@ def behind_thinking(text: str) -> str | None:
     if "</think>" in text:
         return text.rpartition("</think>")[2]
     return None if "<think>" in text else text
+
+
+def final_answer(text: str) -> str | None:
+    """The one expression that a text puts forward: after the thinking, in the answer tag, box or behind ####.
+
+    A thought that never ends has no answer. Text without any mark counts as a whole, if it is one line.
+    """
+    behind = behind_thinking(text)
+    if behind is None:
+        return None
+    tagged = [part.partition(_TAG)[2] for part in behind.split(_END_TAG)[:-1] if _TAG in part]
+    text = tagged[-1] if tagged else behind
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed.strip()
+    if "####" in text:
+        text = text.rpartition("####")[2].strip().split("\n")[0]
+    text = text.strip()
+    return text if text and "\n" not in text else None
+
+
+def last_boxed(text: str) -> str | None:
+    """What the last \\boxed{...} holds, braces balanced."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth, begin = 0, start + len("\\boxed{")
+    for index in range(begin, len(text)):
+        if text[index] == "{":
+            depth += 1
+        elif text[index] == "}":
+            if depth == 0:
+                return text[begin:index]
+            depth -= 1
+    return None
 
 
 def marked_answer(text: str) -> str | None:

@@ -18,27 +18,32 @@ from tenth.base.errors import DataError, VerifierError
 from tenth.base.records import Problem, Verdict
 from tenth.sandbox.limits import FunctionTests, Limits, Outcome, Program, Status, TestResults
 from tenth.sandbox.pool import Job, Result, SandboxPool
+from tenth.tasks.answer_text import behind_thinking
 
-TASK_PREFIX = "code/"
+TASK_PREFIX, CODE = "code/", "code"
 MAX_CODE_CHARS = 1 << 18
 
 _BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", flags=re.DOTALL | re.MULTILINE)
 _PYTHON = ("python", "python3", "py", "")
 
 
+def is_code(problem: Problem) -> bool:
+    """Whether programs are asked for: the metadata hold tests, or the task says so."""
+    return problem.task.startswith(TASK_PREFIX) or isinstance(problem.metadata.get(CODE), Mapping)
+
+
 def extract_code(text: str) -> str | None:
-    """The last Python block behind the thinking; the whole text where there is no block at all.
+    """The last Python block behind the thinking; all that is there where there is no block at all.
 
     A thought that never ends has no code, and a block that never ends is none.
     """
-    if "</think>" in text:
-        text = text.rpartition("</think>")[2]
-    elif "<think>" in text:
+    behind = behind_thinking(text)
+    if behind is None:
         return None
-    blocks = [body for language, body in _BLOCK.findall(text) if language.strip().lower() in _PYTHON]
-    if not blocks and "```" in text:
+    blocks = [body for language, body in _BLOCK.findall(behind) if language.strip().lower() in _PYTHON]
+    if not blocks and "```" in behind:
         return None
-    code = blocks[-1] if blocks else text
+    code = blocks[-1] if blocks else behind
     return code if code.strip() and len(code) <= MAX_CODE_CHARS else None
 
 
@@ -85,7 +90,7 @@ class CodeChecker:
 def passed_tests(problem: Problem, results: Sequence[Result | VerifierError]) -> list[bool]:
     """Test by test. Raises the VerifierError if there is one."""
     passed: list[bool] = []
-    outputs = iter(problem.metadata["code"].get("outputs", ()))
+    outputs = iter(problem.metadata[CODE].get("outputs", ()))
     for result in results:
         if isinstance(result, VerifierError):
             raise result
@@ -111,7 +116,7 @@ def _jobs(problem: Problem, code: str, limits: Limits) -> Iterator[Job]:
 
 
 def _task(problem: Problem) -> Mapping[str, Any]:
-    task = problem.metadata.get("code")
+    task = problem.metadata.get(CODE)
     if not isinstance(task, Mapping) or not (task.get("tests") or task.get("inputs")):
         raise DataError(
             f"problem {problem.problem_id} of '{problem.task}' has no tests; put tests, or inputs and "

@@ -4,7 +4,8 @@ Why: "1/2", "0.5" and "\\frac{1}{2}" are one answer, and deciding that is a libr
 searches free text for anything that fits, and may hang (9^{9^9}). So we hand it exactly one expression,
 marked as such, in a process of its own.
 In:  the right answer, and what a model wrote. Out: a Verdict; `error` when nobody knows.
-Not here: the process (base/deadline.py), our own families' checkers (generated/).
+Not here: where an answer stands in a text (answer_text.py), the process (base/deadline.py), our own families'
+checkers (generated/).
 
 Measured with math-verify 0.9.0, each guarded here and listed in tests/tasks/check_math_cases.jsonl:
 "41 or 42" passed for 42; 1728 for "1331 and 1728"; 1+1/\\mathrm e for 1-1/\\mathrm e; 10^{2} for 10;
@@ -20,6 +21,7 @@ from typing import Any
 from tenth.base.deadline import Worker
 from tenth.base.errors import VerifierError
 from tenth.base.records import Problem, Verdict
+from tenth.tasks.answer_text import final_answer
 
 MAX_EXPRESSION_CHARS = 400
 DEADLINE_SECONDS = 5.0
@@ -28,43 +30,6 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+
 _FRACTION = re.compile(r"([+-]?[0-9]+) */ *([0-9]+)|([+-]?)\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}")
 _LITERAL = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?: */ *\d+)?")
 _WORD = re.compile(r"(?<![\\a-zA-Z])(?!sqrt|frac|pi|sin|cos|tan|log|ln|exp)[a-zA-Z]{2,}|[\u4e00-\u9fff]+")
-
-
-def final_answer(text: str) -> str | None:
-    """The one expression that a text puts forward: after the thinking, in the answer tag, box or behind ####.
-
-    A thought that never ends has no answer. Text without any mark counts as a whole, if it is one line.
-    """
-    if "</think>" in text:
-        text = text.rpartition("</think>")[2]
-    elif "<think>" in text:
-        return None
-    tagged = re.findall(r"<answer>(.*?)</answer>", text, flags=re.DOTALL)
-    if tagged:
-        text = tagged[-1]
-    boxed = last_boxed(text)
-    if boxed is not None:
-        return boxed.strip()
-    if "####" in text:
-        text = text.rpartition("####")[2].strip().split("\n")[0]
-    text = text.strip()
-    return text if text and "\n" not in text else None
-
-
-def last_boxed(text: str) -> str | None:
-    """What the last \\boxed{...} holds, braces balanced."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed{")
-    for index in range(begin, len(text)):
-        if text[index] == "{":
-            depth += 1
-        elif text[index] == "}":
-            if depth == 0:
-                return text[begin:index]
-            depth -= 1
-    return None
 
 
 def tidy_expression(text: str) -> str:

@@ -21,16 +21,26 @@ HUMANEVAL = TASK_PREFIX + "humaneval"
 MBPP = TASK_PREFIX + "mbpp"
 
 
+_HUMANEVAL_NAMES = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+_MBPP_NAMES = ("task_id", "text", "code", "test_list", "test_setup_code")
+
+
 def read_humaneval(path: Path) -> list[Problem]:
     """Complete a function from its signature and description; one `check` calls it many times."""
-    names = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
-    return [_humaneval(row) for row in _rows(path, names=names)]
+    return [_humaneval(row) for row in _rows(path, names=_HUMANEVAL_NAMES)]
 
 
 def read_mbpp(path: Path) -> list[Problem]:
     """Write a function from one sentence and three asserts, which the paper's prompt shows, too."""
-    names = ("task_id", "text", "code", "test_list", "test_setup_code")
-    return [_mbpp(row) for row in _rows(path, names=names)]
+    return [_mbpp(row) for row in _rows(path, names=_MBPP_NAMES)]
+
+
+def code_problem(row: Mapping[str, Any], *, where: str) -> Problem | None:
+    """A row of either set, known by its columns; None: of something else."""
+    for names, read in ((_HUMANEVAL_NAMES, _humaneval), (_MBPP_NAMES, _mbpp)):
+        if all(name in row for name in names):
+            return read(_checked(row, names=names, where=where))
+    return None
 
 
 def _humaneval(row: Mapping[str, Any]) -> Problem:
@@ -81,7 +91,17 @@ def _entry_point(code: str, test: str, *, where: str) -> str:
 
 def _rows(path: Path, *, names: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
     for number, row in read_lines(path):
-        missing = [name for name in names if not isinstance(row, Mapping) or name not in row]
-        if missing:
-            raise DataError(f"{path}, line {number}: no '{missing[0]}'; is this another data set?")
-        yield row
+        yield _checked(row, names=names, where=f"{path}, line {number}")
+
+
+def _checked(row: Any, *, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    for name in names:
+        if not isinstance(row, Mapping) or name not in row:
+            raise DataError(f"{where}: no '{name}'; is this another data set?")
+        value = row[name]
+        texts = value if name == "test_list" and value else [value]
+        if name != "task_id" and not (
+            isinstance(texts, list) and all(isinstance(each, str) for each in texts)
+        ):
+            raise DataError(f"{where}: '{name}' is {str(value)[:40]!r}, where text belongs.")
+    return row

@@ -1,21 +1,34 @@
-"""Which checker judges which problem: our families', reasoning-gym's, multiple choice, instructions, or
-math-verify for everything else.
+"""Which checker judges which problem: our families', reasoning-gym's, multiple choice, instructions, code, or
+math-verify for everything else; and which part of a text it reads.
 
 Why: a batch may mix problems of all kinds, and whoever scores it should not need to know.
-In:  a problem and an answer's text. Out: a Verdict.
-Not here: the checkers.
+In:  a problem and what a model wrote. Out: the text of its answer; a Verdict.
+Not here: the checkers, the shapes (shape.py).
 """
 
 from typing import Self
 
 from tenth.base.records import Problem, Verdict
-from tenth.tasks.check_code import TASK_PREFIX as CODE_PREFIX
-from tenth.tasks.check_code import CodeChecker
+from tenth.tasks.answer_text import behind_thinking
+from tenth.tasks.check_code import CodeChecker, is_code
 from tenth.tasks.check_math import MathChecker
 from tenth.tasks.choice import check_choice, is_choice
 from tenth.tasks.generated import FAMILIES
 from tenth.tasks.ifeval.check import INSTRUCTIONS, check_instructions
 from tenth.tasks.reasoning_gym import TASK_PREFIX, GymChecker
+from tenth.tasks.shape import AnswerShape, extract_answer
+
+
+def answer_of(problem: Problem, text: str, *, shape: AnswerShape) -> str | None:
+    """What the problem's checker reads: the one answer in its shape.
+
+    A program or a reply under instructions fits into no box: of those it reads all behind the thinking, or
+    what stands between answer tags.
+    """
+    if not is_code(problem) and INSTRUCTIONS not in problem.metadata:
+        return shape.extract(text)
+    tagged = extract_answer(text)
+    return behind_thinking(text) if tagged is None else tagged
 
 
 class Judge:
@@ -36,7 +49,7 @@ class Judge:
             return check_instructions(problem, answer_text)
         if is_choice(problem):
             return check_choice(problem, answer_text)
-        if problem.task.startswith(CODE_PREFIX):
+        if is_code(problem):
             return self._code.check(problem, answer_text)
         return self._math.check(problem, answer_text)
 

@@ -7,7 +7,8 @@ Not here: judging (check_math.py).
 
 Answers that are whole solutions are cut down to their end: `#### 72` (GSM8K) and \\boxed{72} (MATH); the
 solution then stays in metadata["solution"], unless the row has such a column. verl's nested
-reward_model.ground_truth is read too.
+reward_model.ground_truth is read too, and so are HumanEval and MBPP as they are published (code_sets.py). A
+row of one's own asks for a program where its column `code` holds the tests (check_code.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ from typing import Any
 from tenth.base.errors import DataError
 from tenth.base.files import read_lines
 from tenth.base.records import Problem
-from tenth.tasks.check_math import last_boxed
+from tenth.tasks.answer_text import last_boxed
+from tenth.tasks.code_sets import code_problem
 from tenth.tasks.task import problem as make_problem
 
 PROMPT_NAMES = ("prompt", "question", "problem")
@@ -67,6 +69,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
 def _problem(row: Any, *, where: str, task: str, needs_answer: bool) -> Problem:
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object with prompt and answer, found {type(row).__name__}.")
+    published = code_problem(row, where=where)
+    if published is not None:
+        return published
     prompt_name = next((name for name in PROMPT_NAMES if row.get(name) is not None), None)
     if prompt_name is None:
         raise DataError(

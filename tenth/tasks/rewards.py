@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Problem, Record, Verdict
+from tenth.tasks.judge import answer_of
 from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 
 Check = Callable[[Problem, str], Verdict]
@@ -98,7 +99,7 @@ class RewardSet:
         columns, errors = self._function_columns(problems, texts, ids)
         scored = []
         for index, (problem, text) in enumerate(zip(problems, texts, strict=True)):
-            answer = self._shape.extract(text)
+            answer = answer_of(problem, text, shape=self._shape)
             rewards, error = self._rule_rewards(problem, text, answer)
             extra = {name: column[index] for name, column in columns.items()}
             rewards |= {name: value for name, value in extra.items() if value is not None}

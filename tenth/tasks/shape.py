@@ -1,19 +1,19 @@
-"""The two shapes of an answer: R1-Zero's tags, and R1's thinking followed by a summary.
+"""The shapes of an answer: R1-Zero's tags, R1's thinking followed by a summary, and anybody's.
 
 Why: what counts as the answer and what counts as well-formed belong together, and reinforcement, measuring
 and the filters of the training sets must agree on both.
 In:  what a model wrote.  Out: the text of its one answer; 1.0 or 0.0 for the form.
 Not here: whether the answer is right (judge.py), whether it reads well (readability.py).
 
-In either shape there has to be exactly one answer behind the thinking: a text with two answers hedges, and
-hedging must not pay. A thought that never ends has no answer, even when it mentions one.
+R1-Zero and R1 give exactly one answer behind the thinking: a text with two hedges, and hedging must not
+pay. A thought that never ends has no answer, even when it mentions one.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenth.tasks.check_math import last_boxed
+from tenth.tasks.answer_text import final_answer, last_boxed
 
 _ZERO = re.compile(r"<think>.*</think>\s*<answer>.*</answer>\s*", flags=re.DOTALL)
 _R1 = re.compile(r"<think>\n.*</think>\n.*\S.*", flags=re.DOTALL)
@@ -82,3 +82,5 @@ def write_summary(answer: str, *, language: str) -> str:
 
 ZERO_SHAPE = AnswerShape(name="zero", extract=extract_answer, format_score=format_score)
 R1_SHAPE = AnswerShape(name="r1", extract=extract_boxed, format_score=r1_format_score)
+# However somebody's model writes its answer.
+ANY_SHAPE = AnswerShape(name="any", extract=final_answer, format_score=format_score)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tenth.pipeline.evaluate_model import Asked, ask_suite, claim_directory, kep
 from tenth.pipeline.likelihood import continuation_likelihood, measure_suite
 from tenth.pipeline.sample_log import SampleLog
 from tenth.tasks.judge import Judge
+from tenth.tasks.shape import R1_SHAPE
 from tenth.tasks.suites.suite import AnswerKind
 from tenth.tasks.task import problem
 from tenth.tokenizer.train import train_bpe
@@ -124,7 +126,7 @@ def test_a_shape_of_its_own_is_read_from_thinking_and_answer_together(tmp_path):
         kind=AnswerKind.FAMILY,
         problems=PROBLEMS,
         is_bare=True,
-        extract=lambda text: seen.append(text),
+        shape=replace(R1_SHAPE, extract=seen.append),
     )
     responder = Scripted()
     samples = ask(responder, tmp_path, asked=asked)

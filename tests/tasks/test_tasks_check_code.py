@@ -8,7 +8,11 @@ from tenth.base.records import Problem
 from tenth.sandbox.pool import SandboxPool, find_tier
 from tenth.tasks.check_code import CodeChecker, extract_code, same_output
 from tenth.tasks.code_sets import read_humaneval, read_mbpp
-from tenth.tasks.judge import Judge
+from tenth.tasks.judge import Judge, answer_of
+from tenth.tasks.problem_files import read_prompts
+from tenth.tasks.rewards import RewardSet
+from tenth.tasks.shape import ANY_SHAPE, R1_SHAPE, ZERO_SHAPE
+from tenth.tasks.task import problem as make_problem
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 HUMANEVAL = DATA / "eval" / "humaneval_first20.jsonl"
@@ -101,6 +105,28 @@ def test_the_judge_sends_code_to_the_sandbox(checker):
         assert judge.check(DOUBLE, "double = lambda x: 2 * x").is_correct
 
 
+IN_R1_SHAPE = "<think>\nTwice.\n</think>\nAs asked:\n```python\ndef double(x): return 2 * x\n```"
+IN_TAGS = "<think>Twice.</think> <answer>```python\ndef double(x): return 2 * x\n```</answer>"
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"), [(R1_SHAPE, IN_R1_SHAPE), (ANY_SHAPE, IN_R1_SHAPE), (ZERO_SHAPE, IN_TAGS)]
+)
+def test_a_program_that_fits_into_no_box_earns_its_reward(checker, shape, text):
+    rewards = RewardSet(checker.check, weights={"accuracy": 1.0}, shape=shape)
+    right, wrong = rewards.score([DOUBLE] * 2, [text, text.replace("2 *", "3 *")])
+    assert (right.rewards, right.error) == ({"accuracy": 1.0}, None)
+    assert wrong.rewards == {"accuracy": 0.0}
+
+
+def test_a_program_is_read_behind_the_thinking_alone_and_numbers_stay_in_their_box():
+    open_thought = IN_R1_SHAPE.replace("</think>", "")
+    assert answer_of(DOUBLE, open_thought, shape=R1_SHAPE) is None
+    number = make_problem("sum", "3+4?", "7")
+    assert answer_of(number, "<think>\n3+4\n</think>\nIt is 7.", shape=R1_SHAPE) is None
+    assert answer_of(number, "<think>\n3+4\n</think>\nIt is \\boxed{7}.", shape=R1_SHAPE) == "7"
+
+
 class Forbidden(SandboxPool):
     def run_many(self, jobs):
         assert not jobs
@@ -154,6 +180,21 @@ def test_a_humaneval_answer_is_a_body_or_a_whole_function(tmp_path, checker):
     assert [verdict.is_correct for verdict in verdicts] == [True, True, False, False]
 
 
+def test_published_sets_and_ones_own_are_problem_files(tmp_path, checker):
+    own = {"prompt": "Double it.", "code": {"tests": ["assert double(2) == 4"]}}
+    path = write_rows(tmp_path / "mixed.jsonl", MBPP_ROW, HUMANEVAL_ROW, own)
+    made = read_prompts(path)
+    assert [each.task for each in made[:2]] == ["code/mbpp", "code/humaneval"]
+    assert made[:2] == [
+        *read_mbpp(write_rows(path, MBPP_ROW)),
+        *read_humaneval(write_rows(path, HUMANEVAL_ROW)),
+    ]
+    with Judge() as judge:
+        assert judge.check(made[2], "double = lambda x: 2 * x").is_correct
+    with pytest.raises(DataError, match="line 1: 'test_list' is '3', where text belongs"):
+        read_prompts(write_rows(path, MBPP_ROW | {"test_list": 3}))
+
+
 def test_a_row_of_another_set_is_refused_by_line(tmp_path):
     path = write_rows(tmp_path / "rows.jsonl", MBPP_ROW, {"question": "?"})
     with pytest.raises(DataError, match="line 2: no 'task_id'"):
@@ -165,10 +206,19 @@ def test_a_row_of_another_set_is_refused_by_line(tmp_path):
 
 
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="the optional ../shared/data is not here")
-@pytest.mark.parametrize(("read", "path", "count"), [(read_humaneval, HUMANEVAL, 20), (read_mbpp, MBPP, 474)])
-def test_every_published_solution_passes_and_no_stub_does(checker, read, path, count):
+@pytest.mark.parametrize(
+    ("read", "path", "count", "every"),
+    [
+        (read_humaneval, HUMANEVAL, 20, 2),
+        (read_mbpp, MBPP, 474, 20),
+        pytest.param(read_humaneval, HUMANEVAL, 20, 1, marks=pytest.mark.slow),
+        pytest.param(read_mbpp, MBPP, 474, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_every_published_solution_passes_and_no_stub_does(checker, read, path, count, every):
     problems = read(path)
     assert len(problems) == count
+    problems = problems[::every]
     verdicts = checker.check_many(problems, [made.answer for made in problems])
     wrong = [
         made.metadata["task_id"]

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenth.tasks.answer_text import final_answer, last_boxed
 from tenth.tasks.check_math import (
     MathChecker,
     decide_simply,
-    final_answer,
-    last_boxed,
     plain_number,
     tidy_expression,
 )

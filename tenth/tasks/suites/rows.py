@@ -8,7 +8,8 @@ Not here: files (suite.py), how a question asks for the form of its answer (aski
 from fractions import Fraction
 
 from tenth.base.records import Problem
-from tenth.tasks.check_math import last_boxed, plain_number
+from tenth.tasks.answer_text import last_boxed
+from tenth.tasks.check_math import plain_number
 from tenth.tasks.choice import CHOICES, LETTERS, show_options
 from tenth.tasks.ifeval.check import problem_with_instructions
 from tenth.tasks.suites.suite import Row, RowError, index_of, number_of, text_of, texts_of
