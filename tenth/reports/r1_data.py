@@ -7,9 +7,11 @@ Not here: making the sets and counting (pipeline/sample_card.py, pipeline/reward
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
+from tenth.base.errors import DataError
 from tenth.base.files import read_json
 from tenth.reports.facts import Facts
 from tenth.reports.markup import Html, element, join, table
@@ -21,6 +23,7 @@ DATA_STAGES = {
     REJECTION_DATA: "Rejection sampling: Dev2's answers, and general data",
     STUDENT_DATA: "For the student: R1's answers",
 }
+T = TypeVar("T")
 _Z95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
@@ -43,7 +46,7 @@ def reward_models_section(facts: Facts) -> Html | None:
     path = stage.path / "scores.json" if stage else None
     if path is None or not path.exists():
         return None
-    rows = [_reward_row(kind, scores) for kind, scores in read_json(path).items()]
+    rows = _read(path, lambda value: [_reward_row(kind, scores) for kind, scores in value.items()])
     head = ("model", "accuracy", "longer wins", "shorter wins", "held out", "trained on")
     note = (
         "In %, on prompts that no training pair shares; below an accuracy its 95% interval (Wilson's, the "
@@ -66,34 +69,45 @@ def _card(stage: Stage, title: str) -> Html | None:
     path = stage.path / "card.json"
     if not path.exists():
         return None
-    card = read_json(path)
-    rows = [_domain_row(name, row) for name, row in card["domains"].items()]
-    if rows:
-        rows.append([element("b", "total"), *_domain_row("total", card["total"])[1:]])
+    rows, counts = _read(path, lambda card: (_domain_rows(card), _counts(stage, card)))
     head = ("domain", "samples", "of samples, %", "of tokens, %", "average tokens", "average rounds")
-    languages = ", ".join(f"{name} {count:,}" for name, count in card["languages"].items())
-    counts = f"{_counts(stage)} Languages: {languages or 'none'}.".strip()
     return join(
         [
             element("h3", title),
             element("p", counts),
             table(head, rows) if rows else None,
-            _drops(stage, sampled=_sampled(stage)),
+            _drops(stage),
         ]
     )
 
 
-def _counts(stage: Stage) -> str:
+def _read(path: Path, describe: Callable[[Any], T]) -> T:
+    """What `describe` makes of a file; one sentence where the file is not what its stage writes."""
+    try:
+        return describe(read_json(path))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise DataError(
+            f"{path} is not what its stage writes ({type(error).__name__}: {error}); delete the stage's "
+            "DONE.json and run it again."
+        ) from error
+
+
+def _domain_rows(card: Mapping[str, Any]) -> list[list[object]]:
+    rows = [_domain_row(name, row) for name, row in card["domains"].items()]
+    return [*rows, [element("b", "total"), *_domain_row("total", card["total"])[1:]]] if rows else []
+
+
+def _counts(stage: Stage, card: Mapping[str, Any]) -> str:
+    languages = ", ".join(f"{name} {count:,}" for name, count in card["languages"].items())
+    told = f"Languages: {languages or 'none'}."
     summary = stage.done.summary if stage.done else {}
     if not summary.get("sampled"):
-        return ""
+        return told
     share = summary["kept"] / summary["sampled"]
     general = f" {summary['general']:,} general conversations beside them." if summary.get("general") else ""
-    return f"{summary['kept']:,} of {summary['sampled']:,} sampled answers kept ({share:.1%}).{general}"
-
-
-def _sampled(stage: Stage) -> int | None:
-    return stage.done.summary.get("sampled") if stage.done else None
+    return (
+        f"{summary['kept']:,} of {summary['sampled']:,} sampled answers kept ({share:.1%}).{general} {told}"
+    )
 
 
 def _domain_row(name: str, row: Mapping[str, Any]) -> list[object]:
@@ -109,26 +123,34 @@ def _domain_row(name: str, row: Mapping[str, Any]) -> list[object]:
     ]
 
 
-def _drops(stage: Stage, *, sampled: int | None) -> Html | None:
+def _drops(stage: Stage) -> Html | None:
     path = stage.path / "dropped.json"
-    dropped = read_json(path) if path.exists() else {}
-    if not dropped:
+    sampled = stage.done.summary.get("sampled") if stage.done else None
+    rows = _read(path, lambda dropped: _drop_rows(dropped, sampled)) if path.exists() else []
+    if not rows:
         return None
-    rows = [
+    total = sum(count for count, _ in rows)
+    return element(
+        "details",
+        element("summary", f"{total:,} dropped, by {_rules(len(rows))}, with an example of each"),
+        table(("rule", "samples", "of sampled, %", "for example"), (row for _, row in rows), class_="drops"),
+    )
+
+
+def _drop_rows(dropped: Mapping[str, Any], sampled: int | None) -> list[tuple[int, tuple[object, ...]]]:
+    """How many each rule has dropped, and its row."""
+    return [
         (
-            rule,
-            f"{row['samples']:,}",
-            f"{row['samples'] / sampled * 100:.1f}" if sampled else "–",
-            element("pre", row["examples"][0]) if row.get("examples") else "–",
+            row["samples"],
+            (
+                rule,
+                f"{row['samples']:,}",
+                f"{row['samples'] / sampled * 100:.1f}" if sampled else "–",
+                element("pre", row["examples"][0]) if row.get("examples") else "–",
+            ),
         )
         for rule, row in dropped.items()
     ]
-    total = sum(row["samples"] for row in dropped.values())
-    return element(
-        "details",
-        element("summary", f"{total:,} dropped, by {_rules(len(dropped))}, with an example of each"),
-        table(("rule", "samples", "of sampled, %", "for example"), rows, class_="drops"),
-    )
 
 
 def _rules(count: int) -> str:

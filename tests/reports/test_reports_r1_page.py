@@ -9,7 +9,7 @@ import pytest
 from r1_run import R1Builder, rl_rows
 from synthetic_run import EVIL, build_whole_run
 
-from tenth.base.errors import RunError
+from tenth.base.errors import DataError, RunError
 from tenth.reports.page import build_page, write_report, write_seeds_report
 from tenth.reports.r1_curves import preference_step
 from tenth.reports.r1_seeds import show_cell
@@ -92,6 +92,15 @@ def test_a_set_says_what_it_kept_and_dropped(page: str):
     text = " ".join(read_html(page).text)
     assert "90 of 200 sampled answers kept (45.0%). 25 general conversations beside them." in text
     assert "110 dropped, by one rule" in text
+
+
+@pytest.mark.parametrize("name", ["card.json", "dropped.json"])
+@pytest.mark.parametrize("value", [[1], {"wrong": 3}, {"domains": {"chain": {}}, "languages": {}}])
+def test_a_damaged_card_is_one_sentence(r1_builder: R1Builder, name: str, value: object):
+    r1_builder.data("06-cold-start-data", sampled=10, kept=5)
+    r1_builder.write(f"06-cold-start-data/{name}", value)
+    with pytest.raises(DataError, match=rf"{name} is not what its stage writes"):
+        build_page(read_run(r1_builder.path))
 
 
 def test_compute_is_compared_within_a_column(page: str):
