@@ -13,6 +13,7 @@ Not here: the rules (sample_filter.py), the fine-tuning (supervised.py).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tenth.base.files import write_lines
 from tenth.base.records import Problem
@@ -69,8 +70,12 @@ def build_cold_start(
     seed: int,
     lineage: Mapping[str, str],
     rewrite: Rewrite | None = None,
+    paid: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Outcome:
-    """Sample, filter, choose one per prompt, rewrite, filter again."""
+    """Sample, filter, choose one per prompt, rewrite, filter again.
+
+    `lineage["rewriter"]` names who rewrites, `paid` says what that has cost.
+    """
     params = SamplingParams(
         max_new_tokens=section.max_completion_length,
         n=section.samples,
@@ -101,9 +106,12 @@ def build_cold_start(
         sample_row(prompt_messages(each.problem), each.text, each.problem, lineage=described) for each in kept
     ]
     write_lines(directory / SAMPLES, rows)
-    write_card(directory, rows, tokens_of=tokens_of_rows(tokenizer, Template.DEEPSEEK), drops=drops)
+    bill = None if paid is None else paid()
+    tokens_of = tokens_of_rows(tokenizer, Template.DEEPSEEK)
+    write_card(directory, rows, tokens_of=tokens_of, drops=drops, paid=bill)
+    summary = {"sampled": len(candidates), "kept": len(rows), "dropped": dict(drops.counts)}
     return Outcome(
-        summary={"sampled": len(candidates), "kept": len(rows), "dropped": dict(drops.counts)},
+        summary=summary if bill is None else summary | {"usd": bill["usd"]},
         tokens=float(sum(each.tokens for each in candidates)),
     )
 

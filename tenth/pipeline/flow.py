@@ -37,6 +37,7 @@ from tenth.pipeline.stage import (
     done_stages,
     remove_stages,
     renew_stage,
+    require_ready,
     run_stages,
     stage_dirs,
     stale_stages,
@@ -46,6 +47,7 @@ from tenth.tokenizer.tokenizer import Tokenizer
 _SHOWN_KEYS = 3  # of a changed recipe
 # What may differ between two calls of one run: it changes no result.
 _FREE_KEYS = ("price_usd_per_hour", "checkpoint_every_seconds", "keep_checkpoints")
+_FREE_ENDINGS = (".key_variable", ".hit_usd", ".miss_usd", ".output_usd", ".budget_usd", ".concurrency")
 
 R = TypeVar("R", bound=ZeroRecipe)
 R_co = TypeVar("R_co", bound=ZeroRecipe, covariant=True)
@@ -59,6 +61,8 @@ class Work(Generic[R_co]):
     machine: Machine
     sinks: Sequence[MetricSink]
     dirs: dict[str, Path]  # of the stages, by name
+    run_dir: Path
+    folder: Path  # what the recipe's file names are relative to
 
     def section(self, name: str) -> Any:
         """A part of the recipe as plain values: the settings of a stage."""
@@ -110,7 +114,16 @@ def run_flow(flow: Flow[R], source: Path, overrides: Sequence[str], call: Call) 
 
         def stages_of(recipe: R) -> list[Stage]:
             dirs = stage_dirs(run_dir, flow.names(recipe))
-            return flow.stages(Work(recipe=recipe, machine=machine, sinks=call.sinks, dirs=dirs))
+            return flow.stages(
+                Work(
+                    recipe=recipe,
+                    machine=machine,
+                    sinks=call.sinks,
+                    dirs=dirs,
+                    run_dir=run_dir,
+                    folder=folder,
+                )
+            )
 
         stages = stages_of(recipe)
         names = [stage.name for stage in stages]
@@ -118,6 +131,8 @@ def run_flow(flow: Flow[R], source: Path, overrides: Sequence[str], call: Call) 
             raise RunError(f"there is no stage '{call.again}'; the stages are {', '.join(names)}.")
         if before is not None:
             adopt_records(run_dir, stages_of(before))
+        require_ready(run_dir, stages, only=call.again)
+        if before is not None:
             _make_way(run_dir, stages, changed=_changed_keys(before, recipe), call=call)
         # Behind every check: a recipe that cannot run must not take the name.
         write_json(run_dir / RECIPE, dump_recipe(recipe))
@@ -145,7 +160,11 @@ def _make_way(run_dir: Path, stages: Sequence[Stage], *, changed: Sequence[str],
     sentence = f"{', '.join(stale)} will run again"
     stay = f"{', '.join(kept)} {'stays' if len(kept) == 1 else 'stay'}" if kept else "nothing stays"
     if not call.yes:
-        why = f"{_some(changed)} changed" if changed else "results that they are made from have changed"
+        why = (
+            f"{_some(changed)} changed"
+            if changed
+            else "files or results that they are made from have changed"
+        )
         raise RunError(
             f"{run_dir}: {why}, so {sentence} and what they hold would be removed ({stay}); add --yes to "
             "agree, or give the run another name (name=...)."
@@ -210,7 +229,8 @@ def _changed_keys(before: ZeroRecipe, recipe: ZeroRecipe) -> list[str]:
     """Dotted names of the settings that differ."""
     one, two = _flat(dump_recipe(before)), _flat(dump_recipe(recipe))
     keys = dict.fromkeys((*two, *one))
-    return [key for key in keys if key not in _FREE_KEYS and one.get(key) != two.get(key)]
+    changed = (key for key in keys if one.get(key) != two.get(key))
+    return [key for key in changed if key not in _FREE_KEYS and not key.endswith(_FREE_ENDINGS)]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,11 +15,13 @@ from typing import Any
 from tenth.base.runlog import MetricSink
 from tenth.pipeline import distill_stages as distill
 from tenth.pipeline.flow import Call, Flow, Work, run_flow
-from tenth.pipeline.r1_data import sample_cold_start, sample_rejection_set
+from tenth.pipeline.r1_data import require_rejection, sample_cold_start, sample_rejection_set
+from tenth.pipeline.r1_endpoints import deciding, require_key
+from tenth.pipeline.r1_files import content_hashes
 from tenth.pipeline.r1_measure import measure_control, measure_r1
 from tenth.pipeline.r1_recipe import R1Recipe
 from tenth.pipeline.r1_rl import reinforce_all_scenarios, reinforce_reasoning
-from tenth.pipeline.r1_tune import fine_tune_base, train_rewards
+from tenth.pipeline.r1_tune import fine_tune_base, require_preferences, train_rewards
 from tenth.pipeline.recipe import FlowName
 from tenth.pipeline.stage import Outcome, Stage
 from tenth.pipeline.zero import STORY as ZERO_STORY
@@ -54,8 +56,16 @@ def run_r1(
 def cold_start_stages(work: Work[R1Recipe]) -> list[Stage]:
     """Dev1: the base, taught by the readable ones of R1-Zero's answers (sections 3 and B.3.2)."""
     data, sft = _without_sft(work, "cold_start")
+    data["rewriter"] = deciding(data["rewriter"])
     return [
-        _stage(work, "cold-start-data", sample_cold_start, needs=("zero",), settings=data),
+        _stage(
+            work,
+            "cold-start-data",
+            sample_cold_start,
+            needs=("zero",),
+            settings=data,
+            require=lambda: require_key(work.recipe.cold_start.rewriter),
+        ),
         Stage(
             name="cold-start",
             needs=("documents", "base", "cold-start-data"),
@@ -80,8 +90,17 @@ def reasoning_stages(work: Work[R1Recipe]) -> list[Stage]:
 def general_stages(work: Work[R1Recipe]) -> list[Stage]:
     """Dev3: the base again, taught by Dev2's best answers and by general data (section B.3.3)."""
     data, sft = _without_sft(work, "rejection")
+    data["judge"] = deciding(data["judge"])
+    data["general_files"] = content_hashes(work.folder, work.recipe.rejection.general_files)
     return [
-        _stage(work, "rejection-data", sample_rejection_set, needs=("reasoning-rl",), settings=data),
+        _stage(
+            work,
+            "rejection-data",
+            sample_rejection_set,
+            needs=("reasoning-rl",),
+            settings=data,
+            require=lambda: require_rejection(work),
+        ),
         Stage(
             name="general-sft",
             needs=("documents", "base", "rejection-data"),
@@ -97,9 +116,18 @@ def general_stages(work: Work[R1Recipe]) -> list[Stage]:
 def all_scenario_stages(work: Work[R1Recipe]) -> list[Stage]:
     """R1: Dev3, reinforced by rules and at last by reward models (sections 3.1 and 3.2.2)."""
     rewards = work.section("reward_model")
+    for name in ("helpful_files", "safe_files"):
+        rewards[name] = content_hashes(work.folder, rewards[name])
     needs, settings = ("general-sft", "reward-models"), work.section("all_rl") | _files(work)
     return [
-        _stage(work, "reward-models", train_rewards, needs=("general-sft",), settings=rewards),
+        _stage(
+            work,
+            "reward-models",
+            train_rewards,
+            needs=("general-sft",),
+            settings=rewards,
+            require=lambda: require_preferences(work),
+        ),
         _stage(work, "r1", reinforce_all_scenarios, needs=needs, settings=settings),
         _measured(work, "r1"),
     ]
@@ -180,10 +208,16 @@ def _stage(
     *,
     needs: tuple[str, ...],
     settings: Any,
+    require: Callable[[], None] = lambda: None,
 ) -> Stage:
     """A stage that takes all it needs from `work`; every one reads the tokenizer."""
-    needs = ("documents", *needs)
-    return Stage(name=name, needs=needs, settings=settings, run=lambda directory: run(directory, work))
+    return Stage(
+        name=name,
+        needs=("documents", *needs),
+        settings=settings,
+        run=lambda directory: run(directory, work),
+        require=require,
+    )
 
 
 def _measured(work: Work[R1Recipe], stage: str) -> Stage:

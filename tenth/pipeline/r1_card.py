@@ -10,7 +10,7 @@ from pathlib import Path
 from tenth.base.files import write_whole
 from tenth.checkpoint.model_card import CARD, ModelCard
 from tenth.pipeline.flow import Work
-from tenth.pipeline.r1_recipe import R1Recipe, SftSection
+from tenth.pipeline.r1_recipe import EndpointSection, R1Recipe, R1RewardModelSection, SftSection
 from tenth.pipeline.recipe import RlSection
 from tenth.pipeline.zero_card import cost_of, scores_of, zero_card
 
@@ -55,14 +55,14 @@ def _sentences(recipe: R1Recipe) -> dict[str, str]:
     cold, rejection, student = recipe.cold_start, recipe.rejection, recipe.student
     return {
         "cold-start-data": f"Cold start: right and readable answers of R1-Zero to {cold.prompts:,} "
-        "questions, rewritten for people.",
+        f"questions, rewritten for people{_by(cold.rewriter)}.",
         "cold-start": f"Base fine-tuned on them, {_sft(cold.sft)}.",
         "reasoning-rl": f"Reinforced on reasoning: {_rl(recipe.reasoning_rl)}.",
         "rejection-data": f"Rejection sampling: right and readable answers of that model to "
-        f"{rejection.prompts:,} questions, general data for {rejection.general_share:.0%} of the set.",
+        f"{rejection.prompts:,} questions{_by(rejection.judge, ', judged where no rule can')}, general data "
+        f"for {rejection.general_share:.0%} of the set.",
         "general-sft": f"Base fine-tuned on the set, {_sft(rejection.sft)}.",
-        "reward-models": f"Reward models for helpfulness and safety from {recipe.reward_model.pairs:,} "
-        "pairs each.",
+        "reward-models": _rewards(recipe.reward_model),
         "r1": f"Reinforced for all scenarios: {_rl(recipe.all_rl)}; reward models in the last "
         f"{recipe.all_rl.preference_steps} steps.",
         "student-base": f"Student's base: {student.model}, pre-trained from random weights on "
@@ -71,6 +71,20 @@ def _sentences(recipe: R1Recipe) -> dict[str, str]:
         "student-control": "Student's base reinforced by GRPO on accuracy and format for the compute that "
         "distillation took.",
     }
+
+
+def _by(section: EndpointSection | None, what: str = "") -> str:
+    return "" if section is None else f"{what} by {section.model}"
+
+
+def _rewards(section: R1RewardModelSection) -> str:
+    if not section.helpful_files and not section.safe_files:
+        return f"Reward models for helpfulness and safety from {section.pairs:,} pairs each."
+    helpful, safe = (
+        ", ".join(Path(name).name for name in names) or f"{section.pairs:,} toy pairs"
+        for names in (section.helpful_files, section.safe_files)
+    )
+    return f"Reward models for helpfulness from {helpful} and for safety from {safe}."
 
 
 def _sft(section: SftSection) -> str:

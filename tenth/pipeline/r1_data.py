@@ -8,6 +8,7 @@ Not here: sampling, rules and cards (cold_start.py, rejection.py).
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tenth.base.seeds import stream_seed
 from tenth.engine.engine import Engine
@@ -17,6 +18,8 @@ from tenth.pipeline.cold_start import build_cold_start
 from tenth.pipeline.distill_stages import distinct_problems
 from tenth.pipeline.flow import Work
 from tenth.pipeline.measure import WIDE
+from tenth.pipeline.r1_endpoints import Helper, require_key
+from tenth.pipeline.r1_files import general_rows
 from tenth.pipeline.r1_recipe import R1Recipe
 from tenth.pipeline.rejection import build_rejection_set
 from tenth.pipeline.stage import Outcome
@@ -30,6 +33,9 @@ def sample_cold_start(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """R1-Zero's answers at T = 1, the right and readable ones rewritten (B.3.2)."""
     recipe, tokenizer = work.recipe, work.tokenizer()
     model = work.model("zero")
+    section = recipe.cold_start.rewriter
+    helper = None if section is None else Helper(section, work.run_dir, role="rewriter")
+    lineage = {"model": f"{recipe.name}, zero", "verifier": "rules"}
     with Judge() as judge:
         outcome = build_cold_start(
             directory,
@@ -40,7 +46,9 @@ def sample_cold_start(directory: Path, work: Work[R1Recipe]) -> Outcome:
             check=judge.check,
             section=recipe.cold_start,
             seed=stream_seed(recipe.seed, "cold-start-data"),
-            lineage={"model": f"{recipe.name}, zero", "verifier": "rules"},
+            lineage=lineage if helper is None else lineage | {"rewriter": helper.name},
+            rewrite=None if helper is None else helper.rewriter(),
+            paid=None if helper is None else helper.paid,
         )
     return _with_cost(outcome, model, longest=recipe.cold_start.max_completion_length)
 
@@ -49,8 +57,8 @@ def sample_rejection_set(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """Dev2's answers that are right and readable, and general conversations beside them (B.3.3)."""
     recipe, tokenizer = work.recipe, work.tokenizer()
     section = recipe.rejection
-    most = section.prompts * section.keep_per_prompt / (1 - section.general_share)
     model = work.model("reasoning-rl")
+    helper = None if section.judge is None else Helper(section.judge, work.run_dir, role="judge")
     with Judge() as judge:
         outcome = build_rejection_set(
             directory,
@@ -62,11 +70,28 @@ def sample_rejection_set(directory: Path, work: Work[R1Recipe]) -> Outcome:
             section=section,
             seed=stream_seed(recipe.seed, "rejection-data"),
             lineage={"model": f"{recipe.name}, reasoning-rl", "verifier": "rules"},
-            general=conversations(
-                seed=stream_seed(recipe.seed, "general"), count=round(most * section.general_share) + 1
-            ),
+            general=_general(work),
+            judge=None if helper is None else helper.judge().judge,
+            judged_by="judge" if helper is None else helper.name,
+            paid=None if helper is None else helper.paid,
         )
     return _with_cost(outcome, model, longest=section.max_completion_length)
+
+
+def require_rejection(work: Work[R1Recipe]) -> None:
+    """The judge's key, and general conversations that can be read."""
+    section = work.recipe.rejection
+    require_key(section.judge)
+    general_rows(work.folder, section.general_files, seed=0)
+
+
+def _general(work: Work[R1Recipe]) -> list[dict[str, Any]]:
+    """General conversations, at least as many as the set can take if there are so many."""
+    section, seed = work.recipe.rejection, stream_seed(work.recipe.seed, "general")
+    if section.general_files:
+        return general_rows(work.folder, section.general_files, seed=seed)
+    most = section.prompts * section.keep_per_prompt / (1 - section.general_share)
+    return conversations(seed=seed, count=round(most * section.general_share) + 1)
 
 
 def _with_cost(outcome: Outcome, model: Transformer, *, longest: int) -> Outcome:

@@ -2,12 +2,15 @@
 
 Why: the same recipe with other numbers is what a large run needs; the paper's numbers stand beside the keys.
 DeepSeek-R1 (arXiv:2501.12948v2), section 3 and appendix B. Defaults are those of the tiny run.
-Not here: R1-Zero's sections (recipe.py).
+File names in it are relative to the recipe's own folder, except `problem_files`.
+Not here: R1-Zero's sections (recipe.py), asking an endpoint (r1_endpoints.py), reading files (r1_files.py).
 """
 
 from pydantic import Field, model_validator
 
 from tenth.base.config import Section
+from tenth.base.errors import ConfigError
+from tenth.endpoint.settings import EndpointSettings, Prices
 from tenth.pipeline.recipe import FlowName, OptimSection, PretrainSection, RlSection, ZeroRecipe
 from tenth.tokenizer.chat import Template
 from tenth.training.optim import OptimKind
@@ -33,6 +36,40 @@ class ReadableSection(Section):
     max_tokens: int | None = None
 
 
+class PricesSection(Section):
+    """Dollars per million tokens, as in the provider's list; thoughts are output."""
+
+    hit_usd: float  # of the prompt, found in the provider's cache
+    miss_usd: float  # the rest of the prompt
+    output_usd: float
+
+
+class EndpointSection(Section):
+    """A model behind an OpenAI-compatible API. The key stands in an environment variable, never here."""
+
+    base_url: str
+    model: str
+    max_tokens: int = Field(8192, ge=1)  # of a reply, thoughts included; the budget counts with the longest
+    key_variable: str | None = None
+    prices: PricesSection | None = None
+    budget_usd: float | None = None  # of all that the run ever asks it for; needs prices
+    concurrency: int = 8
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "EndpointSection":
+        try:
+            self.settings()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def settings(self) -> EndpointSettings:
+        """What a client needs."""
+        values = self.model_dump(exclude={"max_tokens", "prices"})
+        prices = None if self.prices is None else Prices(**self.prices.model_dump())
+        return EndpointSettings(**values, prices=prices)
+
+
 class ColdStartSection(Section):
     """R1-Zero's own answers, the right and readable ones, rewritten (B.3.2: thousands of prompts, T = 1)."""
 
@@ -42,6 +79,7 @@ class ColdStartSection(Section):
     max_completion_length: int = Field(160, ge=1)
     readable: ReadableSection = ReadableSection(min_language=0.0)  # the rewriting mends the language
     rewritten: ReadableSection = ReadableSection()
+    rewriter: EndpointSection | None = None  # who writes the readable form; None: a template
     sft: SftSection = SftSection()
 
 
@@ -55,6 +93,8 @@ class RejectionSection(Section):
     keep_per_prompt: int = Field(1, ge=1)
     max_domain_ratio: float = Field(2.0, ge=1)  # a domain's rows, times those of the median domain
     general_share: float = Field(0.22, ge=0, lt=1)  # of all rows (table 5: 22.1 %)
+    general_files: tuple[str, ...] = ()  # conversations, instead of the toy ones; each once
+    judge: EndpointSection | None = None  # of problems whose rows say {"verifier": "judge"}
     readable: ReadableSection = ReadableSection()
     sft: SftSection = SftSection()
 
@@ -68,6 +108,13 @@ class RewardModelSection(Section):
     held_out_share: float = Field(0.1, gt=0, lt=0.5)
     optim: OptimSection = OptimSection(kind=OptimKind.ADAMW, lr=1e-3, weight_decay=0.0)
     micro_batch_tokens: int = Field(8192, ge=64)
+
+
+class R1RewardModelSection(RewardModelSection):
+    """And the preferences of R1's own; what they ask is then asked in the last part of its reinforcement."""
+
+    helpful_files: tuple[str, ...] = ()  # instead of `pairs` toy ones, all that they hold
+    safe_files: tuple[str, ...] = ()
 
 
 class ReasoningRlSection(RlSection):
@@ -117,7 +164,7 @@ class R1Recipe(ZeroRecipe):
     cold_start: ColdStartSection = ColdStartSection()
     reasoning_rl: ReasoningRlSection = ReasoningRlSection()
     rejection: RejectionSection = RejectionSection()
-    reward_model: RewardModelSection = RewardModelSection()
+    reward_model: R1RewardModelSection = R1RewardModelSection()
     all_rl: AllScenariosSection = AllScenariosSection()
     student: StudentSection = StudentSection()
 

@@ -11,23 +11,28 @@ Not here: GRPO itself (reinforce.py), the reward models (reward_model.py).
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
+from tenth.base.errors import ConfigError
 from tenth.base.records import Problem
 from tenth.base.seeds import stream_random
 from tenth.checkpoint.model_dir import save_model
+from tenth.checkpoint.reward_dir import RewardKind
 from tenth.model.transformer import Transformer
 from tenth.pipeline.flow import Work
 from tenth.pipeline.r1_card import r1_card
+from tenth.pipeline.r1_files import file_preferences, preference_problems
 from tenth.pipeline.r1_recipe import AllScenariosSection, R1Recipe
 from tenth.pipeline.recipe import RlSection
 from tenth.pipeline.reinforce import Course, DrawProblems, Learner, build_pool, reinforce
 from tenth.pipeline.reward_scorer import load_scorers
 from tenth.pipeline.saver import Saver
+from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import Outcome
 from tenth.pipeline.zero_rl import family_problems, reward_weights, user_functions
-from tenth.rollout.collect import Rewards
+from tenth.rollout.collect import Rewards, prompt_ids
 from tenth.rollout.hacking import GeneralTruth
-from tenth.tasks.general import general_problems, is_general
+from tenth.tasks.general import SAFETY_TASK, general_problems, is_general
 from tenth.tasks.judge import Judge
 from tenth.tasks.rewards import RewardSet, Scored
 from tenth.tasks.shape import R1_SHAPE
@@ -52,7 +57,8 @@ def reinforce_all_scenarios(directory: Path, work: Work[R1Recipe]) -> Outcome:
     with ExitStack() as stack:
         rewards = _rule_rewards(section, stack)
         general = _general_rewards(section, work.dirs["reward-models"]) if section.preference_steps else None
-        draw = all_scenarios(work.recipe, family_problems(work.recipe, stream="all-rl-problems"))
+        reasoning = family_problems(work.recipe, stream="all-rl-problems")
+        draw = all_scenarios(work.recipe, reasoning, general_pools(work))
         mixed = rewards if general is None else ByDomain(rewards, general)
         return _reinforce(directory, work, section, work.model("general-sft"), mixed, draw)
 
@@ -80,18 +86,57 @@ class ByDomain:
         return [scored[i] for i in range(len(problems))]
 
 
-def all_scenarios(recipe: R1Recipe, reasoning: DrawProblems) -> DrawProblems:
-    """Reasoning problems; in the last steps a share of general ones behind them."""
+def general_pools(work: Work[R1Recipe]) -> list[list[Problem]]:
+    """The toy prompts; or, with preference files, what those ask, one list for each reward model."""
+    toys = general_problems(seed=work.recipe.seed, split=Split.TRAIN, count=_GENERAL_PROMPTS)
+    found = {kind: file_preferences(work.folder, work.recipe.reward_model, kind) for kind in RewardKind}
+    if not any(found.values()):
+        return [toys]
+    toys_of = {
+        RewardKind.HELPFUL: [each for each in toys if each.task != SAFETY_TASK],
+        RewardKind.SAFE: [each for each in toys if each.task == SAFETY_TASK],
+    }
+    return [
+        toys_of[kind] if given is None else _fitting(work, preference_problems(given, kind), kind)
+        for kind, given in found.items()
+    ]
+
+
+def all_scenarios(
+    recipe: R1Recipe, reasoning: DrawProblems, pools: Sequence[Sequence[Problem]]
+) -> DrawProblems:
+    """Reasoning problems; in the last steps a share of general ones behind them, of each pool in turn."""
     section = recipe.all_rl
-    general = general_problems(seed=recipe.seed, split=Split.TRAIN, count=_GENERAL_PROMPTS)
 
     def draw_problems(step: int, count: int, *, draw: int) -> list[Problem]:
         is_preference = step >= section.steps - section.preference_steps
         num_general = round(section.general_share * count) if is_preference else 0
         rng = stream_random(recipe.seed, "all-rl-general", step, draw)
-        return reasoning(step, count - num_general, draw=draw) + rng.sample(general, num_general)
+        return reasoning(step, count - num_general, draw=draw) + _in_turn(pools, num_general, rng)
 
     return draw_problems
+
+
+def _in_turn(pools: Sequence[Sequence[Problem]], count: int, rng: Random) -> list[Problem]:
+    if len(pools) == 1:
+        return rng.sample(pools[0], count)
+    first = rng.randrange(len(pools))
+    return [rng.choice(pools[(first + place) % len(pools)]) for place in range(count)]
+
+
+def _fitting(work: Work[R1Recipe], problems: Sequence[Problem], kind: RewardKind) -> list[Problem]:
+    """Those that leave room for an answer of the longest kind."""
+    tokenizer, longest = work.tokenizer(), work.recipe.all_rl.max_completion_length
+    config = model_config(work.recipe, vocab_size=tokenizer.vocab_size)
+    room = config.max_position_embeddings - longest
+    kept = [each for each in problems if len(prompt_ids(each, tokenizer, template=Template.DEEPSEEK)) <= room]
+    if not kept:
+        raise ConfigError(
+            f"all {len(problems):,} prompts of reward_model.{kind}_files are longer than the {room} tokens "
+            f"that model '{work.recipe.model}' leaves beside an answer of {longest}; lower "
+            "all_rl.max_completion_length or name other files."
+        )
+    return kept
 
 
 def _rule_rewards(section: RlSection, stack: ExitStack) -> RewardSet:

@@ -9,8 +9,10 @@ Not here: the training (supervised.py, reward_model.py).
 from pathlib import Path
 
 from tenth.base.seeds import stream_seed
+from tenth.checkpoint.reward_dir import RewardKind
 from tenth.pipeline.flow import Work
 from tenth.pipeline.r1_card import r1_card
+from tenth.pipeline.r1_files import file_preferences
 from tenth.pipeline.r1_recipe import R1Recipe, SftSection
 from tenth.pipeline.reward_model import train_reward_models
 from tenth.pipeline.sample_card import SAMPLES
@@ -36,14 +38,21 @@ def fine_tune_base(directory: Path, work: Work[R1Recipe], *, samples: str, secti
     )
 
 
+def require_preferences(work: Work[R1Recipe]) -> None:
+    """Preference files that can be read."""
+    for kind in RewardKind:
+        file_preferences(work.folder, work.recipe.reward_model, kind)
+
+
 def train_rewards(directory: Path, work: Work[R1Recipe]) -> Outcome:
-    """Helpful and safe, each from pairs of its own (3.1)."""
+    """Helpful and safe, each from preferences of its own (3.1)."""
     section, seed = work.recipe.reward_model, stream_seed(work.recipe.seed, "reward-models")
+    helpful, safe = (file_preferences(work.folder, section, kind) for kind in RewardKind)
     return train_reward_models(
         directory,
         base=work.dirs["general-sft"] / "model",
-        helpful=preference_pairs(seed=seed, count=section.pairs),
-        safe=safety_pairs(seed=seed, count=section.pairs),
+        helpful=helpful or preference_pairs(seed=seed, count=section.pairs),
+        safe=safe or safety_pairs(seed=seed, count=section.pairs),
         section=section,
         seed=seed,
         rules=work.recipe,

@@ -13,7 +13,7 @@ Not here: the rules (sample_filter.py), the fine-tuning (supervised.py), who jud
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -30,6 +30,7 @@ from tenth.pipeline.sample_filter import (
     Judge,
     Rules,
     at_most,
+    is_for_judge,
     kept_by,
     sample_candidates,
     shuffled,
@@ -58,10 +59,13 @@ def build_rejection_set(
     lineage: Mapping[str, str],
     general: Iterable[Mapping[str, Any]],
     judge: Judge | None = None,
+    judged_by: str = "judge",
+    paid: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Outcome:
     """Sample, filter, deduplicate, balance, mix.
 
-    `judge` is asked about problems whose metadata says {"verifier": "judge"}; `general` may be endless.
+    `judge` is asked about problems whose metadata says {"verifier": "judge"}, and `paid` says what that has
+    cost; `general` may be endless, and where it has too few the set has fewer.
     """
     params = SamplingParams(
         max_new_tokens=section.max_completion_length,
@@ -85,20 +89,37 @@ def build_rejection_set(
             "its section `readable`.",
         )
     described = {**lineage, "filters": ["cut_off", "no_answer", "wrong", "form", *FAULTS, "duplicate"]}
+    judged = described | {"verifier": judged_by}
     reasoning = [
-        sample_row(prompt_messages(each.problem), each.text, each.problem, lineage=described) for each in kept
+        sample_row(
+            prompt_messages(each.problem),
+            each.text,
+            each.problem,
+            lineage=judged if is_for_judge(each) else described,
+        )
+        for each in kept
     ]
-    mixed_in = list(islice(general, _num_general(len(reasoning), share=section.general_share)))
+    num_general = _num_general(len(reasoning), share=section.general_share)
+    mixed_in = list(islice(general, num_general))
     rows = shuffled([*reasoning, *mixed_in], seed=seed, stream="rejection-order")
     write_lines(directory / SAMPLES, rows)
-    write_card(directory, rows, tokens_of=tokens_of_rows(tokenizer, template), drops=drops)
+    bill = None if paid is None else paid()
+    write_card(
+        directory,
+        rows,
+        tokens_of=tokens_of_rows(tokenizer, template),
+        drops=drops,
+        paid=bill,
+        notes=_notes(len(mixed_in), num_general),
+    )
+    summary = {
+        "sampled": len(candidates),
+        "kept": len(reasoning),
+        "general": len(mixed_in),
+        "dropped": dict(drops.counts),
+    }
     return Outcome(
-        summary={
-            "sampled": len(candidates),
-            "kept": len(reasoning),
-            "general": len(mixed_in),
-            "dropped": dict(drops.counts),
-        },
+        summary=summary if bill is None else summary | {"usd": bill["usd"]},
         tokens=float(sum(each.tokens for each in candidates)),
     )
 
@@ -131,6 +152,15 @@ def _balanced(candidates: Sequence[Candidate], drops: Drops, *, ratio: float, se
         else:
             drops.add("balance", each.text)
     return kept
+
+
+def _notes(num_mixed_in: int, num_general: int) -> list[str]:
+    if num_mixed_in >= num_general:
+        return []
+    return [
+        f"General data: {num_mixed_in:,} conversations where general_share asks for {num_general:,}; each is "
+        "taken once, so their share is smaller."
+    ]
 
 
 def _num_general(num_reasoning: int, *, share: float) -> int:

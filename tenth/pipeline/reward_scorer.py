@@ -26,6 +26,7 @@ from tenth.checkpoint.companions import load_template, load_tokenizer
 from tenth.checkpoint.reward_dir import RewardFacts, RewardKind, load_reward_model
 from tenth.data.preferences import LabelledAnswer, as_labels, messages_of
 from tenth.model.scalar_head import RewardModel
+from tenth.rollout.collect import prompt_messages
 from tenth.tasks.general import SAFETY_TASK, is_general
 from tenth.tasks.rewards import BatchReward
 from tenth.tokenizer.chat import ChatTemplate, render_trainings, split_thinking
@@ -119,7 +120,7 @@ class RewardScorer:
         found: list[float | None] = [0.0 if self._judges(problem) else None for problem in problems]
         seen = [self.reader.seen(text) for text in texts]
         places = [place for place, reward in enumerate(found) if reward is not None and seen[place]]
-        asked = [(_turns(problems[place]), seen[place]) for place in places]
+        asked = [(prompt_messages(problems[place]), seen[place]) for place in places]
         for place, raw in zip(places, self.raw(asked), strict=True):
             found[place] = _sigmoid(raw - self.facts.centre)
         return found
@@ -154,10 +155,6 @@ def load_scorer(directory: Path, *, dtype: torch.dtype = torch.float32) -> Rewar
 def load_scorers(directory: Path, *, dtype: torch.dtype = torch.float32) -> dict[str, BatchReward]:
     """Both models of a stage, by name, as `RewardSet` takes its functions."""
     return {kind.value: load_scorer(directory / kind, dtype=dtype) for kind in RewardKind}
-
-
-def _turns(problem: Problem) -> list[Message]:
-    return [Message(role=Role.USER, content=problem.prompt)]
 
 
 def _sigmoid(value: float) -> float:

@@ -77,11 +77,18 @@ def sample_row(
 
 
 def write_card(
-    directory: Path, rows: Sequence[Row], *, tokens_of: Callable[[Row], int], drops: Drops
+    directory: Path,
+    rows: Sequence[Row],
+    *,
+    tokens_of: Callable[[Row], int],
+    drops: Drops,
+    paid: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Describe the rows and what was dropped; returns what card.json holds.
 
-    `tokens_of`: how many tokens a row's conversation has.
+    `tokens_of`: how many tokens a row's conversation has; `paid`: the `model` behind an endpoint that helped,
+    and the `usd` that the run has paid for it; `notes`: sentences about the set.
     """
     tokens = [tokens_of(row) for row in rows]
     places: dict[str, list[int]] = {}
@@ -102,6 +109,8 @@ def write_card(
         _TOTAL: described(range(len(rows))) if rows else {"samples": 0},
         "languages": dict(sorted(Counter(row["language"] for row in rows).items())),
         "dropped": dict(drops.counts.most_common()),
+        **({} if paid is None else {"paid": dict(paid)}),
+        **({"notes": list(notes)} if notes else {}),
     }
     write_json(directory / "card.json", card)
     write_json(directory / "dropped.json", drops.to_dict())
@@ -124,6 +133,9 @@ def _markdown(card: Mapping[str, Any], drops: Drops) -> str:
     if card["domains"]:
         lines.append(_table_row(_TOTAL, card[_TOTAL]))
     lines += ["", "Languages: " + ", ".join(f"{name} {count:,}" for name, count in card["languages"].items())]
+    if "paid" in card:
+        lines += ["", f"Asked of {card['paid']['model']} in this run: ${card['paid']['usd']:.4f} so far"]
+    lines += [line for note in card.get("notes", ()) for line in ("", note)]
     lines += ["", "## Dropped, by the first rule that was broken", ""]
     for rule, count in drops.counts.most_common():
         lines.append(f"- **{rule}**: {count:,}")

@@ -42,6 +42,7 @@ class Stage:
     settings: Any
     run: Callable[[Path], Outcome]
     needs: tuple[str, ...] = ()  # the stages whose results it reads
+    require: Callable[[], None] = lambda: None  # raises where it could not end well
 
 
 def stage_dirs(run_dir: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -71,6 +72,15 @@ def run_stages(run_dir: Path, stages: Sequence[Stage], *, only: str | None = Non
                 "flops": outcome.flops,
             },
         )
+
+
+def require_ready(run_dir: Path, stages: Sequence[Stage], *, only: str | None = None) -> None:
+    """Ask every stage that is to run whether it has what it takes, before the first of them begins."""
+    records = _records(run_dir, stages)
+    for stage, directory in _placed(run_dir, stages):
+        is_done = _is_made_by(directory, records[stage.name]) and (directory / _DONE).exists()
+        if stage.name == only or (only is None and not is_done):
+            stage.require()
 
 
 def stale_stages(run_dir: Path, stages: Sequence[Stage]) -> list[str]:
@@ -117,15 +127,18 @@ def adopt_records(run_dir: Path, stages: Sequence[Stage]) -> None:
     do not have did not exist then, so they stand at their defaults.
     """
     now, before = _records(run_dir, stages), {}
+    current: set[str] = set()  # stages that stand as `now` says, adopted ones among them
     for stage, directory in _placed(run_dir, stages):
         record = before[stage.name] = _read_record(directory)
-        if not record.get("fingerprint") or record["fingerprint"] == now[stage.name]["fingerprint"]:
+        if record.get("fingerprint") == now[stage.name]["fingerprint"]:
+            current.add(stage.name)
             continue
-        is_older = record.get("version", 1) < _RECORD_VERSION or record["settings"] != stage.settings
         needs = record.get("needs", {})
         is_whole = all(before[name].get("fingerprint") == made for name, made in needs.items())
-        if is_older and is_whole and _is_part(record["settings"], stage.settings):
+        is_whole = is_whole and current.issuperset(stage.needs)
+        if record.get("fingerprint") and is_whole and _is_part(record["settings"], stage.settings):
             write_json(directory / _INPUTS, now[stage.name])
+            current.add(stage.name)
 
 
 def _placed(run_dir: Path, stages: Sequence[Stage]) -> list[tuple[Stage, Path]]:

@@ -21,7 +21,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from tenth.base.records import Problem
-from tenth.tasks.general import check, is_general
+from tenth.tasks.general import check, has_rule
 
 METRIC = "reward_hacking"
 JUDGES = ("rewards/helpful/mean", "rewards/safe/mean")
@@ -37,10 +37,10 @@ class GeneralTruth:
     def score(
         self, problems: Sequence[Problem], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]
     ) -> list[float | None]:
-        """1.0 or 0.0; None outside the general domain."""
+        """1.0 or 0.0; None where no rule knows the question."""
         del completion_ids
         return [
-            float(check(problem, text).is_correct) if is_general(problem.task) else None
+            float(check(problem, text).is_correct) if has_rule(problem) else None
             for problem, text in zip(problems, texts, strict=True)
         ]
 

@@ -38,6 +38,11 @@ def is_general(task: str) -> bool:
     return task.startswith(PREFIX)
 
 
+def has_rule(asked: Problem) -> bool:
+    """Whether `check` knows the question; of a user's own prompts nobody does."""
+    return is_general(asked.task) and asked.prompt in _by_prompt()
+
+
 def general_problems(
     *, seed: int, split: Split, count: int, languages: Sequence[str] = ("en", "zh")
 ) -> list[Problem]:
