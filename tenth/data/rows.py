@@ -17,7 +17,7 @@ from tenth.base.errors import DataError
 
 MAX_LINE_BYTES = 16 << 20  # of one line; the longest novel has 3 MB
 MAX_ARRAY_BYTES = 64 << 20  # of a .json file, which has to be read at once
-MAX_EXPANSION = 100  # gzip makes text 3 to 30 times smaller; a small file may unfold to MAX_ARRAY_BYTES
+MAX_EXPANSION = 100  # gzip makes text 3 to 30 times smaller; a small file may unfold to MAX_LINE_BYTES
 _PARQUET_ROWS = 1000  # read at a time
 
 
@@ -91,7 +91,7 @@ def _require_bounded(path: Path, number: int, line_bytes: int, *, num_bytes: int
             f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
             "put one object or paragraph on a line."
         )
-    if num_bytes > max(MAX_ARRAY_BYTES, packed_bytes * MAX_EXPANSION):
+    if num_bytes > max(MAX_LINE_BYTES, packed_bytes * MAX_EXPANSION):
         raise DataError(
             f"{path}: unfolds to more than {MAX_EXPANSION} times its size, which no text does; "
             "unpack and look at it, then name the unpacked file."

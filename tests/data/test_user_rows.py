@@ -99,7 +99,7 @@ def test_a_line_without_end_is_refused_without_being_read(tmp_path, monkeypatch)
 
 
 def test_a_small_file_that_unfolds_to_a_huge_one_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "MAX_ARRAY_BYTES", 1 << 20)
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 1 << 20)
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress((b'{"text": "' + b"a" * 1000 + b'"}\n') * 9000))
     with pytest.raises(DataError, match="unfolds to more than 100 times its size"):
