@@ -36,6 +36,7 @@ from tenth.pipeline.distill_sides import (
 )
 from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine
+from tenth.pipeline.sample_card import SAMPLES
 from tenth.pipeline.sft_trainer import ExampleSplit, num_steps
 from tenth.pipeline.stage import Outcome, Stage, open_log, run_stages
 from tenth.pipeline.tune import Base, begin_run, lora_config, stage_named, write_card
@@ -48,7 +49,6 @@ from tenth.tasks.judge import Judge
 from tenth.tasks.problem_files import read_problems, read_prompts
 from tenth.training.batches import TrainedSequence
 
-SAMPLES = "samples.jsonl"
 _LONGEST_OF_API = 32_768  # DeepSeek's default for its reasoner
 _SEEDS = 1 << 31  # an API's seeds
 # What the teacher's answers depend on; everything else is the training's.

@@ -3,38 +3,34 @@ instead.
 
 DeepSeek-R1 (arXiv:2501.12948v2), section 4 and appendix F.1: students are pre-trained bases that learn R1's
 answers by SFT alone; a base of the same size that is reinforced and never sees them is the control.
-In:  an R1 recipe, the directories of earlier stages.
+In:  a run with R1 in it.
 Out: each stage's `model/` or `samples.jsonl`; `compute.json` beside the control says what either side cost.
 Compute is floating-point operations of training, and of sampling wherever somebody samples. The control is
 given what distillation took with the teacher's sampling, and its state at what distillation took without is
 kept, so that both comparisons can be made.
-Not here: choosing answers (rejection.py), SFT (supervised.py), GRPO (reinforce.py), anybody's own models
-(distill.py).
+Not here: which problems (r1_data.py), choosing answers (rejection.py), SFT (supervised.py), GRPO
+(reinforce.py), anybody's own models (distill.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from tenth.base.files import read_json, write_json, write_whole
-from tenth.base.records import Problem
-from tenth.base.runlog import MetricSink
-from tenth.base.seeds import stream_random, stream_seed
+from tenth.base.seeds import stream_seed
 from tenth.checkpoint.model_card import CARD, ModelCard
-from tenth.checkpoint.model_dir import load_model
 from tenth.engine.engine import Engine
-from tenth.engine.settings import EngineSettings
 from tenth.model.counts import flops_per_token
 from tenth.model.presets import preset
 from tenth.pipeline.base import pretrain
-from tenth.pipeline.documents import training_problem
-from tenth.pipeline.frozen import recipe_families
-from tenth.pipeline.machine import Machine
+from tenth.pipeline.flow import Work
+from tenth.pipeline.measure import WIDE
+from tenth.pipeline.r1_data import distinct_problems
 from tenth.pipeline.r1_recipe import R1Recipe
 from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.rejection import build_rejection_set
+from tenth.pipeline.sample_card import SAMPLES
 from tenth.pipeline.stage import Outcome
 from tenth.pipeline.supervised import supervise
 from tenth.pipeline.zero_rl import reinforce_zero
@@ -42,27 +38,26 @@ from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import LocalPool
 from tenth.tasks.judge import Judge
 from tenth.tokenizer.chat import Template
-from tenth.tokenizer.tokenizer import Tokenizer
 
 COMPUTE = "compute.json"
 MODEL, EARLY_MODEL = "model", "model-without-sampling"  # of the control: at the larger and the smaller budget
-_WIDE = EngineSettings(max_sequences=512, max_batch_tokens=2048)
-_PATIENCE = 50  # draws without a new question before a family has no more
 
 
-def pretrain_student(
-    directory: Path, recipe: R1Recipe, *, documents: Path, machine: Machine, sinks: Sequence[MetricSink]
-) -> Outcome:
+def pretrain_student(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """The student's base, from the documents that the teacher's base was made from."""
-    return pretrain(directory, _as_student(recipe), documents=documents, machine=machine, sinks=sinks)
+    return pretrain(
+        directory,
+        _as_student(work.recipe),
+        documents=work.dirs["documents"],
+        machine=work.machine,
+        sinks=work.sinks,
+    )
 
 
-def ask_teacher(
-    directory: Path, recipe: R1Recipe, *, teacher: Path, documents: Path, machine: Machine
-) -> Outcome:
+def ask_teacher(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """Training problems answered by R1 (T = 0.6): the right and readable answers, one set for the student."""
-    student, tokenizer = recipe.student, Tokenizer.load(documents)
-    model = load_model(teacher / MODEL, dtype=machine.compute_dtype)
+    recipe, student, tokenizer = work.recipe, work.recipe.student, work.tokenizer()
+    model = work.model("r1")
     problems = distinct_problems(recipe, student.prompts, stream="distill-problems")
     asked = {
         "prompts": student.prompts,
@@ -75,13 +70,13 @@ def ask_teacher(
         outcome = build_rejection_set(
             directory,
             problems=problems,
-            pool=LocalPool(Engine(model, _WIDE), tokenizer),
+            pool=LocalPool(Engine(model, WIDE), tokenizer),
             tokenizer=tokenizer,
             template=Template.DEEPSEEK,
             check=judge.check,
             section=recipe.rejection.model_copy(update=asked),
             seed=stream_seed(recipe.seed, "distill-data"),
-            lineage={"model": f"{recipe.name}, {teacher.name.partition('-')[2]}", "verifier": "rules"},
+            lineage={"model": f"{recipe.name}, r1", "verifier": "rules"},
             general=(),
         )
     # Every sampled answer, kept or not, and the prompt in front of it.
@@ -92,55 +87,43 @@ def ask_teacher(
     return replace(outcome, tokens=tokens, flops=cost * tokens)
 
 
-def tune_student(
-    directory: Path,
-    recipe: R1Recipe,
-    *,
-    base: Path,
-    data: Path,
-    documents: Path,
-    machine: Machine,
-    sinks: Sequence[MetricSink],
-) -> Outcome:
+def tune_student(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """SFT and nothing else (F.1: 2-3 epochs, cosine to a tenth of the rate)."""
+    recipe = work.recipe
     section = recipe.student.sft
     return supervise(
         directory,
-        model=load_model(base / MODEL, dtype=machine.compute_dtype),
-        tokenizer=Tokenizer.load(documents),
-        samples=data / "samples.jsonl",
+        model=work.model("student-base"),
+        tokenizer=work.tokenizer(),
+        samples=work.dirs["student-data"] / SAMPLES,
         template=Template.DEEPSEEK,
         section=section,
         seed=stream_seed(recipe.seed, "distill-sft"),
         rules=recipe,
-        sinks=sinks,
+        sinks=work.sinks,
         card=_card(recipe, directory, f"Fine-tuned on answers of R1, {section.epochs:g} epochs."),
     )
 
 
-def reinforce_student(
-    directory: Path,
-    recipe: R1Recipe,
-    *,
-    base: Path,
-    data: Path,
-    tuned: Path,
-    documents: Path,
-    machine: Machine,
-    sinks: Sequence[MetricSink],
-) -> Outcome:
+def reinforce_student(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """The control: the student's base under R1-Zero's rewards, for as much compute as distillation took."""
-    spent = {name: read_json(path / "DONE.json") for name, path in (("sft", tuned), ("teacher", data))}
+    recipe = work.recipe
+    stages = {"sft": "student", "teacher": "student-data", "base": "student-base"}
+    spent = {name: read_json(work.dirs[stage] / "DONE.json") for name, stage in stages.items()}
     learning, sampling = float(spent["sft"]["flops"]), float(spent["teacher"]["flops"])
-    tokenizer = Tokenizer.load(documents)
     reached: dict[str, dict[str, Any]] = {}
     for name, budget in {EARLY_MODEL: learning, MODEL: learning + sampling}.items():
         path = directory / f"{name}.json"
         if not path.exists():
             control = control_recipe(recipe, budget_flops=budget)
-            model = load_model(base / MODEL, dtype=machine.compute_dtype)
             outcome = reinforce_zero(
-                directory, control, model, tokenizer, sinks=sinks, budget_flops=budget, name=name
+                directory,
+                control,
+                work.model("student-base"),
+                work.tokenizer(),
+                sinks=work.sinks,
+                budget_flops=budget,
+                name=name,
             )
             steps = outcome.summary["steps"]
             card = _card(recipe, directory, f"Reinforced by GRPO, accuracy and format: {steps} steps.")
@@ -157,7 +140,7 @@ def reinforce_student(
         },
         "control_without_sampling": reached[EARLY_MODEL],
         "control_with_sampling": reached[MODEL],
-        "base_flops": read_json(base / "DONE.json")["flops"],  # of either side
+        "base_flops": spent["base"]["flops"],  # of either side
     }
     write_json(directory / COMPUTE, compute)
     return Outcome(summary=compute, tokens=reached[MODEL]["tokens"], flops=reached[MODEL]["flops"])
@@ -171,22 +154,6 @@ def control_recipe(recipe: R1Recipe, *, budget_flops: float) -> ZeroRecipe:
     flops = flops_per_token(config, context_tokens=rl.max_completion_length)
     steps = ceil(budget_flops / (tokens * (flops.training + 2 * flops.forward)))
     return _as_student(recipe).model_copy(update={"rl": rl.model_copy(update={"steps": steps})})
-
-
-def distinct_problems(recipe: ZeroRecipe, count: int, *, stream: str) -> list[Problem]:
-    """`count` different training problems, every family in turn; fewer where the families have no more."""
-    families, sections = recipe_families(recipe), list(recipe.asked)
-    rng = stream_random(recipe.seed, stream)
-    found: dict[str, Problem] = {}
-    while sections and len(found) < count:
-        for section in tuple(sections):
-            drawn = (training_problem(families[section.name], section.levels, rng) for _ in range(_PATIENCE))
-            new = next((problem for problem in drawn if problem.problem_id not in found), None)
-            if new is None:
-                sections.remove(section)
-            elif len(found) < count:
-                found[new.problem_id] = new
-    return list(found.values())
 
 
 def _as_student(recipe: R1Recipe) -> R1Recipe:

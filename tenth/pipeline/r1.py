@@ -9,6 +9,7 @@ Not here: beginning and continuing a run (flow.py), what a stage does (one call 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tenth.pipeline.r1_data import require_rejection, sample_cold_start, sample_
 from tenth.pipeline.r1_endpoints import deciding, require_key
 from tenth.pipeline.r1_files import content_hashes
 from tenth.pipeline.r1_measure import measure_control, measure_r1
-from tenth.pipeline.r1_recipe import R1Recipe
+from tenth.pipeline.r1_recipe import R1Recipe, SftSection
 from tenth.pipeline.r1_rl import reinforce_all_scenarios, reinforce_reasoning
 from tenth.pipeline.r1_tune import fine_tune_base, require_preferences, train_rewards
 from tenth.pipeline.recipe import FlowName
@@ -66,13 +67,8 @@ def cold_start_stages(work: Work[R1Recipe]) -> list[Stage]:
             settings=data,
             require=lambda: require_key(work.recipe.cold_start.rewriter),
         ),
-        Stage(
-            name="cold-start",
-            needs=("documents", "base", "cold-start-data"),
-            settings=sft,
-            run=lambda directory: fine_tune_base(
-                directory, work, samples="cold-start-data", section=work.recipe.cold_start.sft
-            ),
+        _fine_tuned(
+            work, "cold-start", samples="cold-start-data", section=work.recipe.cold_start.sft, settings=sft
         ),
         _measured(work, "cold-start"),
     ]
@@ -101,13 +97,8 @@ def general_stages(work: Work[R1Recipe]) -> list[Stage]:
             settings=data,
             require=lambda: require_rejection(work),
         ),
-        Stage(
-            name="general-sft",
-            needs=("documents", "base", "rejection-data"),
-            settings=sft,
-            run=lambda directory: fine_tune_base(
-                directory, work, samples="rejection-data", section=work.recipe.rejection.sft
-            ),
+        _fine_tuned(
+            work, "general-sft", samples="rejection-data", section=work.recipe.rejection.sft, settings=sft
         ),
         _measured(work, "general-sft"),
     ]
@@ -135,62 +126,24 @@ def all_scenario_stages(work: Work[R1Recipe]) -> list[Stage]:
 
 def student_stages(work: Work[R1Recipe]) -> list[Stage]:
     """A dense student of R1's answers (section 4), and beside it the same student reinforced (F.1)."""
-    recipe, dirs, student = work.recipe, work.dirs, work.section("student")
+    recipe, student = work.recipe, work.section("student")
     asked = {key: student[key] for key in ("prompts", "samples", "temperature")} | _files(work)
     asked["readable"] = work.section("rejection")["readable"]
 
-    def pretrain(directory: Path) -> Outcome:
-        return distill.pretrain_student(
-            directory, recipe, documents=dirs["documents"], machine=work.machine, sinks=work.sinks
-        )
-
-    def ask(directory: Path) -> Outcome:
-        return distill.ask_teacher(
-            directory, recipe, teacher=dirs["r1"], documents=dirs["documents"], machine=work.machine
-        )
-
-    def tune(directory: Path) -> Outcome:
-        return distill.tune_student(
-            directory,
-            recipe,
-            base=dirs["student-base"],
-            data=dirs["student-data"],
-            documents=dirs["documents"],
-            machine=work.machine,
-            sinks=work.sinks,
-        )
-
-    def reinforce(directory: Path) -> Outcome:
-        return distill.reinforce_student(
-            directory,
-            recipe,
-            base=dirs["student-base"],
-            data=dirs["student-data"],
-            tuned=dirs["student"],
-            documents=dirs["documents"],
-            machine=work.machine,
-            sinks=work.sinks,
-        )
-
     base = {key: student[key] for key in ("model", "pretrain")}
+    taught_by = ("student-base", "student-data")
     stages = [
-        Stage(name="student-base", needs=("documents",), settings=base, run=pretrain),
-        Stage(name="student-data", needs=("documents", "r1"), settings=asked, run=ask),
-        Stage(
-            name="student",
-            needs=("documents", "student-base", "student-data"),
-            settings=student["sft"],
-            run=tune,
-        ),
+        _stage(work, "student-base", distill.pretrain_student, needs=(), settings=base),
+        _stage(work, "student-data", distill.ask_teacher, needs=("r1",), settings=asked),
+        _stage(work, "student", distill.tune_student, needs=taught_by, settings=student["sft"]),
         _measured(work, "student"),
     ]
     if not recipe.student.control:
         return stages
-    needs = ("documents", "student-base", "student-data", "student")
-    settings = student["rl"] | _files(work)
+    needs, settings = (*taught_by, "student"), student["rl"] | _files(work)
     return [
         *stages,
-        Stage(name="student-control", needs=needs, settings=settings, run=reinforce),
+        _stage(work, "student-control", distill.reinforce_student, needs=needs, settings=settings),
         _stage(
             work,
             "measure-student-control",
@@ -218,6 +171,13 @@ def _stage(
         run=lambda directory: run(directory, work),
         require=require,
     )
+
+
+def _fine_tuned(
+    work: Work[R1Recipe], name: str, *, samples: str, section: SftSection, settings: Any
+) -> Stage:
+    fine_tune = partial(fine_tune_base, samples=samples, section=section)
+    return _stage(work, name, fine_tune, needs=("base", samples), settings=settings)
 
 
 def _measured(work: Work[R1Recipe], stage: str) -> Stage:

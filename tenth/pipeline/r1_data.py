@@ -10,23 +10,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenth.base.seeds import stream_seed
+from tenth.base.records import Problem
+from tenth.base.seeds import stream_random, stream_seed
 from tenth.engine.engine import Engine
 from tenth.model.counts import flops_per_token
 from tenth.model.transformer import Transformer
 from tenth.pipeline.cold_start import build_cold_start
-from tenth.pipeline.distill_stages import distinct_problems
+from tenth.pipeline.documents import training_problem
 from tenth.pipeline.flow import Work
+from tenth.pipeline.frozen import recipe_families
 from tenth.pipeline.measure import WIDE
 from tenth.pipeline.r1_endpoints import Helper, require_key
 from tenth.pipeline.r1_files import general_rows
 from tenth.pipeline.r1_recipe import R1Recipe
+from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.rejection import build_rejection_set
 from tenth.pipeline.stage import Outcome
 from tenth.rollout.pool import LocalPool
 from tenth.tasks.general import conversations
 from tenth.tasks.judge import Judge
 from tenth.tokenizer.chat import Template
+
+_PATIENCE = 50  # draws without a new question before a family has no more
 
 
 def sample_cold_start(directory: Path, work: Work[R1Recipe]) -> Outcome:
@@ -83,6 +88,22 @@ def require_rejection(work: Work[R1Recipe]) -> None:
     section = work.recipe.rejection
     require_key(section.judge)
     general_rows(work.folder, section.general_files, seed=0)
+
+
+def distinct_problems(recipe: ZeroRecipe, count: int, *, stream: str) -> list[Problem]:
+    """`count` different training problems, every family in turn; fewer where the families have no more."""
+    families, sections = recipe_families(recipe), list(recipe.asked)
+    rng = stream_random(recipe.seed, stream)
+    found: dict[str, Problem] = {}
+    while sections and len(found) < count:
+        for section in tuple(sections):
+            drawn = (training_problem(families[section.name], section.levels, rng) for _ in range(_PATIENCE))
+            new = next((problem for problem in drawn if problem.problem_id not in found), None)
+            if new is None:
+                sections.remove(section)
+            elif len(found) < count:
+                found[new.problem_id] = new
+    return list(found.values())
 
 
 def _general(work: Work[R1Recipe]) -> list[dict[str, Any]]:

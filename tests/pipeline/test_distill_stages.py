@@ -10,7 +10,8 @@ from tenth.base.files import read_json, read_lines
 from tenth.checkpoint.model_dir import load_config, load_model
 from tenth.model.counts import flops_per_token
 from tenth.model.presets import preset
-from tenth.pipeline.distill_stages import COMPUTE, EARLY_MODEL, MODEL, control_recipe, distinct_problems
+from tenth.pipeline.distill_stages import COMPUTE, EARLY_MODEL, MODEL, control_recipe
+from tenth.pipeline.r1_data import distinct_problems
 from tenth.pipeline.r1_recipe import R1Recipe
 from tenth.pipeline.zero_rl import reinforce_zero
 from tenth.tasks.task import Split, split_of
