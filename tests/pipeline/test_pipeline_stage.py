@@ -14,6 +14,7 @@ from tenth.pipeline.stage import (
     open_log,
     remove_stages,
     renew_stage,
+    require_ready,
     run_stages,
     stale_stages,
 )
@@ -149,6 +150,40 @@ def test_stages_of_the_first_format_count_as_done_and_new_keys_at_their_defaults
     assert stale_stages(tmp_path, now) == []
     now[1] = dataclasses.replace(now[1], settings={"value": 1, "younger key": 5})
     assert stale_stages(tmp_path, now) == ["left", "end"]
+
+
+def test_what_hangs_on_a_stage_with_a_new_key_counts_as_done_too(tmp_path):
+    run_stages(tmp_path, two_branches())
+    now = two_branches()
+    now[1] = dataclasses.replace(now[1], settings={"value": 1, "younger key": None})
+    assert stale_stages(tmp_path, now) == ["left", "end"]
+    adopt_records(tmp_path, now)
+    assert stale_stages(tmp_path, now) == []
+    assert json.loads((tmp_path / "02-left" / "inputs.json").read_text())["settings"] == now[1].settings
+
+
+def test_what_hangs_on_an_outdated_stage_is_not_adopted_with_it(tmp_path):
+    run_stages(tmp_path, two_branches(left=7))
+    now = two_branches()  # left = 1: what is there was made by 7
+    now[3] = dataclasses.replace(now[3], settings={**now[3].settings, "younger key": None})
+    adopt_records(tmp_path, now)
+    assert stale_stages(tmp_path, now) == ["left", "end"]
+
+
+def test_whether_a_stage_can_end_is_asked_before_any_begins_and_not_of_what_is_done(tmp_path):
+    asked = []
+    stages = [
+        dataclasses.replace(each, require=lambda name=each.name: asked.append(name))
+        for each in two_branches()
+    ]
+    run_stages(tmp_path, stages[:2])
+    require_ready(tmp_path, stages)
+    assert asked == ["right", "end"]
+    require_ready(tmp_path, stages, only="left")
+    assert asked == ["right", "end", "left"]
+    stages[2] = dataclasses.replace(stages[2], settings={"value": 9})
+    require_ready(tmp_path, stages)
+    assert asked == ["right", "end", "left", "right", "end"]
 
 
 def test_a_stage_of_the_first_format_with_other_settings_stays_outdated(tmp_path):
