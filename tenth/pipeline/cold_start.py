@@ -15,11 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenth.base.files import write_lines
 from tenth.base.records import Problem
-from tenth.engine.request import SamplingParams
 from tenth.pipeline.r1_recipe import ColdStartSection
-from tenth.pipeline.sample_card import SAMPLES, Drops, sample_row, write_card
+from tenth.pipeline.sample_card import Drops, sample_row, write_set
 from tenth.pipeline.sample_filter import (
     Candidate,
     Rules,
@@ -76,15 +74,8 @@ def build_cold_start(
 
     `lineage["rewriter"]` names who rewrites, `paid` says what that has cost.
     """
-    params = SamplingParams(
-        max_new_tokens=section.max_completion_length,
-        n=section.samples,
-        temperature=section.temperature,
-        stop_ids=(tokenizer.eos_id,),
-        seed=seed,
-    )
     candidates = sample_candidates(
-        directory, problems, pool, tokenizer=tokenizer, template=template_from, params=params
+        directory, problems, pool, tokenizer=tokenizer, template=template_from, section=section, seed=seed
     )
     drops = Drops()
     written = Rules(check=check, shape=ZERO_SHAPE, readable=section.readable)
@@ -105,10 +96,9 @@ def build_cold_start(
     rows = [
         sample_row(prompt_messages(each.problem), each.text, each.problem, lineage=described) for each in kept
     ]
-    write_lines(directory / SAMPLES, rows)
     bill = None if paid is None else paid()
     tokens_of = tokens_of_rows(tokenizer, Template.DEEPSEEK)
-    write_card(directory, rows, tokens_of=tokens_of, drops=drops, paid=bill)
+    write_set(directory, rows, tokens_of=tokens_of, drops=drops, paid=bill)
     summary = {"sampled": len(candidates), "kept": len(rows), "dropped": dict(drops.counts)}
     return Outcome(
         summary=summary if bill is None else summary | {"usd": bill["usd"]},

@@ -21,7 +21,7 @@ from tenth.base.errors import BudgetExceeded, DataError, RunError
 from tenth.base.files import read_lines, write_lines
 from tenth.base.records import AskParams, Finish, Message, Problem, Reply, Role
 from tenth.base.runlog import RunLog
-from tenth.pipeline.sample_card import SAMPLES, Drops, sample_row, write_card
+from tenth.pipeline.sample_card import Drops, sample_row, write_set
 from tenth.rollout.collect import prompt_messages
 from tenth.rollout.responder import Responder
 from tenth.tasks.judge import answer_of
@@ -199,9 +199,8 @@ def choose_samples(
             advice="look at parts/ in the run's first stage, and raise max_completion_length where thoughts "
             "do not end, or choose another teacher.",
         )
-    write_lines(directory / SAMPLES, rows)
     lengths = _lengths(rows, tokenizer, template=template)
-    write_card(directory, rows, tokens_of=lambda row: lengths[id(row)], drops=drops)
+    write_set(directory, rows, tokens_of=lambda row: lengths[id(row)], drops=drops)
     return {"asked": len(said), "kept": len(rows), "dropped": dict(drops.counts)}
 
 

@@ -20,11 +20,9 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-from tenth.base.files import write_lines
 from tenth.base.records import Problem
-from tenth.engine.request import SamplingParams
 from tenth.pipeline.r1_recipe import RejectionSection
-from tenth.pipeline.sample_card import SAMPLES, Drops, sample_row, write_card
+from tenth.pipeline.sample_card import Drops, sample_row, write_set
 from tenth.pipeline.sample_filter import (
     Candidate,
     Judge,
@@ -67,15 +65,8 @@ def build_rejection_set(
     `judge` is asked about problems whose metadata says {"verifier": "judge"}, and `paid` says what that has
     cost; `general` may be endless, and where it has too few the set has fewer.
     """
-    params = SamplingParams(
-        max_new_tokens=section.max_completion_length,
-        n=section.samples,
-        temperature=section.temperature,
-        stop_ids=(tokenizer.eos_id,),
-        seed=seed,
-    )
     candidates = sample_candidates(
-        directory, problems, pool, tokenizer=tokenizer, template=template, params=params
+        directory, problems, pool, tokenizer=tokenizer, template=template, section=section, seed=seed
     )
     drops = Drops()
     rules = Rules(check=check, shape=R1_SHAPE, readable=section.readable, judge=judge)
@@ -102,9 +93,8 @@ def build_rejection_set(
     num_general = _num_general(len(reasoning), share=section.general_share)
     mixed_in = list(islice(general, num_general))
     rows = shuffled([*reasoning, *mixed_in], seed=seed, stream="rejection-order")
-    write_lines(directory / SAMPLES, rows)
     bill = None if paid is None else paid()
-    write_card(
+    write_set(
         directory,
         rows,
         tokens_of=tokens_of_rows(tokenizer, template),

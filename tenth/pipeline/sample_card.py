@@ -1,9 +1,9 @@
-"""What a set of training samples is made of, beside it: how much of what, and what was left out and why.
+"""A set of training samples, and beside it what it is made of, what was left out and why.
 
 Why: a set that nobody can account for cannot be trusted or mended, and an empty one must say which rule
 emptied it. The table is that of DeepSeek-R1 (arXiv:2501.12948v2), table 5.
 In:  rows as data/conversations.py reads them, with `domain`, `language`, `lineage`; what was dropped.
-Out: card.json, card.md, dropped.json.
+Out: samples.jsonl, card.json, card.md, dropped.json.
 Not here: deciding what is dropped (sample_filter.py).
 """
 
@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from tenth.base.errors import RunError
-from tenth.base.files import write_json, write_whole
+from tenth.base.files import write_json, write_lines, write_whole
 from tenth.base.records import Message, Problem, Role
 
 SAMPLES = "samples.jsonl"
@@ -76,7 +76,7 @@ def sample_row(
     }
 
 
-def write_card(
+def write_set(
     directory: Path,
     rows: Sequence[Row],
     *,
@@ -84,12 +84,13 @@ def write_card(
     drops: Drops,
     paid: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Describe the rows and what was dropped; returns what card.json holds.
+) -> None:
+    """The rows, and beside them what they are and what was dropped.
 
     `tokens_of`: how many tokens a row's conversation has; `paid`: the `model` behind an endpoint that helped,
     and the `usd` that the run has paid for it; `notes`: sentences about the set.
     """
+    write_lines(directory / SAMPLES, rows)
     tokens = [tokens_of(row) for row in rows]
     places: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
@@ -115,7 +116,6 @@ def write_card(
     write_json(directory / "card.json", card)
     write_json(directory / "dropped.json", drops.to_dict())
     write_whole(directory / "card.md", _markdown(card, drops).encode())
-    return card
 
 
 def _rounds(row: Row) -> int:

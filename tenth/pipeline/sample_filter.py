@@ -17,7 +17,7 @@ from tenth.base.files import read_lines, write_lines
 from tenth.base.records import Completion, Finish, Message, Problem, Role, Verdict
 from tenth.base.seeds import stream_random, stream_seed
 from tenth.engine.request import SamplingParams
-from tenth.pipeline.r1_recipe import ReadableSection
+from tenth.pipeline.r1_recipe import ColdStartSection, ReadableSection, RejectionSection
 from tenth.pipeline.sample_card import Drops
 from tenth.pipeline.stage import StageClock
 from tenth.rollout.collect import prompt_ids
@@ -135,9 +135,16 @@ def sample_candidates(
     *,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    params: SamplingParams,
+    section: ColdStartSection | RejectionSection,
+    seed: int,
 ) -> list[Candidate]:
-    """`params.n` answers to each problem; parts that are there are read instead of asked again."""
+    """`section.samples` answers to each problem; parts that are there are read instead of asked again."""
+    params = SamplingParams(
+        max_new_tokens=section.max_completion_length,
+        n=section.samples,
+        temperature=section.temperature,
+        stop_ids=(tokenizer.eos_id,),
+    )
     candidates: list[Candidate] = []
     clock = StageClock(directory)
     for part, start in enumerate(range(0, len(problems), _PROMPTS_PER_PART)):
@@ -147,8 +154,7 @@ def sample_candidates(
         rows = [row for _, row in read_lines(path)] if path.exists() else []
         if [row["problem_id"] for row in rows] != [problem.problem_id for problem in answered]:
             prompts = [prompt_ids(problem, tokenizer, template=template) for problem in asked]
-            seed = stream_seed(params.seed, "samples", part)
-            groups = pool.sample(prompts, replace(params, seed=seed))
+            groups = pool.sample(prompts, replace(params, seed=stream_seed(seed, "samples", part)))
             rows = list(map(_row, answered, chain.from_iterable(groups)))
             write_lines(path, rows)
             clock.save()
