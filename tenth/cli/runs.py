@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tenth.base.units import show_bytes, show_seconds
+from tenth.endpoint.budget import JOURNAL, Budget
 from tenth.reports.runs import (
     Difference,
     bytes_under,
@@ -87,11 +88,20 @@ def clean(
         typer.echo(f"{run.path} has no checkpoints; nothing to delete.")
         return
     size = show_bytes(bytes_under(doomed))
-    what = f"{len(doomed)} checkpoint directories of {run.path}" if keep_report else f"all of {run.path}"
+    what = f"{len(doomed)} checkpoint directories of {run.path}"
+    if not keep_report:
+        what = f"all of {run.path}{_paid_replies(run.path)}"
     if not yes:
         typer.confirm(f"Delete {what} ({size})?", abort=True)
     delete_directories(doomed)
     typer.echo(f"Deleted {what}: {size} freed.")
+
+
+def _paid_replies(run_dir: Path) -> str:
+    """What of a run costs money to have again: --keep-report leaves it alone."""
+    journals = run_dir.glob(f"replies/*/{JOURNAL}")
+    usd = sum(Budget(path.parent, limit_usd=None).spent_usd for path in journals)
+    return f", replies of endpoints for ${usd:.2f} among it" if usd else ""
 
 
 def _print_differences(kind: str, rows: Sequence[Difference], *, names: tuple[str, str]) -> None:

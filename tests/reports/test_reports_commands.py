@@ -10,6 +10,7 @@ from synthetic_run import RunBuilder, build_whole_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
+from tenth.endpoint.budget import Budget
 from tenth.base.errors import ConfigError, RunError
 from tenth.cli import runs as runs_commands
 from tenth.cli.live import LiveView, StageProgress, columns_for, plain_line
@@ -96,6 +97,19 @@ def test_clean_deletes_a_whole_run(runs_dir: Path):
     assert not path.exists()
 
 
+def test_clean_says_which_paid_replies_would_go_and_keeps_them_with_the_report(runs_dir: Path):
+    path = build_whole_run(runs_dir / "main")
+    budget = Budget(path / "replies/rewriter", limit_usd=None)
+    budget.settle(str(budget.reserve(9.0)), 1.25)
+    invoke(runs_commands.app, "clean", "main", "--keep-report", "--yes")
+    assert (path / "replies/rewriter/spent.jsonl").exists()
+    for arguments, answer in (((), "n
+"), (("--yes",), "")):
+        output = invoke(runs_commands.app, "clean", "main", *arguments, answer=answer).output
+        assert "replies of endpoints for $1.25 among it" in " ".join(output.split())
+    assert not path.exists()
+
+
 def test_clean_never_deletes_what_is_no_run(runs_dir: Path):
     (runs_dir / "precious").mkdir(parents=True)
     assert isinstance(invoke(runs_commands.app, "clean", "precious", "--yes").exception, RunError)
@@ -150,6 +164,12 @@ def test_a_continued_stage_counts_its_pace_from_where_it_began():
     progress.take(91, {}, now=4.0)
     assert progress.steps_done == 92
     assert progress.eta_seconds(4.0) == pytest.approx(24.0)  # eight left, three seconds each
+
+
+def test_a_stage_that_takes_more_steps_than_were_guessed_never_counts_past_its_end():
+    progress = StageProgress(name="student-control", total_steps=3, started_at=0.0)
+    progress.take(3, {}, now=1.0)
+    assert "step 4/4" in plain_line(progress, now=1.0)
 
 
 def test_a_number_that_comes_rarely_stays_in_view():
