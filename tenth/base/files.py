@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from tenth.base.errors import DataError, RunError
 
+MAX_LINE_BYTES = 64 << 20  # of a JSON line; the longest, a step's rollouts of a large model, has a hundredth
+
 
 def open_ordinary(path: Path) -> BinaryIO:
     """Open somebody's file to read its bytes; an OSError for a pipe or a device, which may never end."""
@@ -50,26 +52,38 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
+def parse_json(data: str | bytes) -> Any:
+    """The value of a JSON text; a ValueError for whatever is none, too deep, or holds half a character."""
+    text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # a lone surrogate passes for text until somebody has to encode it
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("too many brackets inside each other") from error
+    return value
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; a DataError that names the file when it is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open_ordinary(path) as file:
+            return parse_json(file.read())
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path.") from error
     except OSError as error:
         raise DataError(f"could not read {path}: {error.strerror or error}; check the path.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # a number of 5000 digits is a plain one
         raise DataError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, value) of each non-blank JSON line; a DataError names file and line."""
     try:
-        file = path.open("rb")
+        with open_ordinary(path) as file:
+            yield from parse_lines(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), source=path)
     except OSError as error:
         raise DataError(f"could not read {path}: {error.strerror or error}; check the path.") from error
-    with file:
-        yield from parse_lines(file, source=path)
 
 
 def parse_lines(lines: Iterable[bytes], *, source: Path) -> Iterator[tuple[int, Any]]:
@@ -77,12 +91,15 @@ def parse_lines(lines: Iterable[bytes], *, source: Path) -> Iterator[tuple[int, 
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(f"{source}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; shorten it.")
         try:
-            yield number, json.loads(line)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            value = parse_json(line)
+        except ValueError as error:
             raise DataError(
                 f"{source}, line {number}: not valid JSON ({error}); mend or remove the line."
             ) from error
+        yield number, value
 
 
 def text_hash(*parts: str) -> str:

@@ -6,7 +6,6 @@ Not here: what a row means (corpus.py, conversations.py).
 """
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from tenth.base.errors import DataError
+from tenth.base.files import parse_json
 
 MAX_LINE_BYTES = 16 << 20  # of one line; the longest novel has 3 MB
 MAX_ARRAY_BYTES = 64 << 20  # of a .json file, which has to be read at once
@@ -154,8 +154,8 @@ def _whole_text(path: Path) -> str:
 
 def _parsed(text: str | bytes, *, place: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
+        return parse_json(text)
+    except ValueError as error:
         raise DataError(f"{place}: not valid JSON ({error}); mend or remove it.") from error
 
 
