@@ -7,7 +7,6 @@ Out: `Evaluation`.
 Not here: computing scores (rollout/evaluate.py), drawing them (figures.py).
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -33,8 +32,6 @@ MODE_LABELS = {
     "format_only": "RL on the format reward only",
     "sft_steps": "SFT on the step-by-step documents",
 }
-
-_ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +188,8 @@ def parse_sample(row: Mapping[str, Any]) -> Sample:
 
 def is_readable(text: str) -> bool:
     """Whether an answer tag was opened and closed, so that a checker had something to judge."""
-    return _ANSWER.search(text) is not None
+    opened = text.find("<answer>")
+    return opened >= 0 and text.find("</answer>", opened) >= 0
 
 
 def readable_shares(samples: Iterable[Sample]) -> dict[str | None, float]:

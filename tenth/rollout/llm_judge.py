@@ -12,7 +12,6 @@ Not here: rules (tasks/), who answers (responder.py), rewriting (llm_rewrite.py)
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -228,8 +227,8 @@ def _read_scores(text: str) -> tuple[float, float] | None:
     scores = [value.get(name) for name in ("a", "b")]
     if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in scores):
         return None
-    a, b = (float(each) for each in scores if each is not None)
-    return (a, b) if min(a, b) >= 1 and max(a, b) <= _MOST_SCORE and math.isfinite(a + b) else None
+    a, b = (each for each in scores if each is not None)
+    return (float(a), float(b)) if 1 <= a <= _MOST_SCORE and 1 <= b <= _MOST_SCORE else None
 
 
 def _judged(

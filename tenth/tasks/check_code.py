@@ -23,7 +23,9 @@ from tenth.tasks.answer_text import behind_thinking
 TASK_PREFIX, CODE = "code/", "code"
 MAX_CODE_CHARS = 1 << 18
 
-_BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", flags=re.DOTALL | re.MULTILINE)
+# Two patterns, as one would look for the end again from every beginning that has none.
+_BLOCK_OPENS = re.compile(r"^```([^\n`]*)\n", flags=re.MULTILINE)
+_BLOCK_CLOSES = re.compile(r"^```[ \t]*$", flags=re.MULTILINE)
 _PYTHON = ("python", "python3", "py", "")
 
 
@@ -40,11 +42,21 @@ def extract_code(text: str) -> str | None:
     behind = behind_thinking(text)
     if behind is None:
         return None
-    blocks = [body for language, body in _BLOCK.findall(behind) if language.strip().lower() in _PYTHON]
+    blocks = [body for language, body in _blocks(behind) if language.strip().lower() in _PYTHON]
     if not blocks and "```" in behind:
         return None
     code = blocks[-1] if blocks else behind
     return code if code.strip() and len(code) <= MAX_CODE_CHARS else None
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(language, body) of every block that ends."""
+    start = 0
+    while (opened := _BLOCK_OPENS.search(text, start)) and (
+        closed := _BLOCK_CLOSES.search(text, opened.end())
+    ):
+        yield opened[1], text[opened.end() : closed.start()]
+        start = closed.end()
 
 
 def same_output(expected: str, printed: str) -> bool:

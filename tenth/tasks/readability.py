@@ -84,5 +84,7 @@ def _language(thinking: str, summary: str, language: str) -> float:
     """Of the thinking or of the summary, whichever is more mixed; 1.0 where the language has no rule."""
     if language not in LANGUAGES:
         return 1.0
-    said = _NO_WORDS.sub(" ", summary)
+    closed = summary.rfind("</answer>") + 1
+    # A tag that nothing closes is text; its end would be searched for again from each of a million.
+    said = _NO_WORDS.sub(" ", summary[:closed] + summary[closed:].replace("<answer>", "< answer>"))
     return min(language_consistency(each, language) for each in (thinking, said))
