@@ -4,9 +4,9 @@ Why: `tenth sft` and the stages of a run fine-tune alike; they differ in where m
 Which examples a step takes follows from (seed, step), so a continued run repeats exactly what a checkpoint
 had not kept.
 In:  a model, examples with a loss mask, an `SftPlan`.
-Out: changed weights, the metrics of each step, a state to save.
-Not here: one step's gradients (training/sft.py), reading files (data/conversations.py), directories
-(tune_sft.py, supervised.py).
+Out: changed weights, the metrics of each step, checkpoints.
+Not here: one step's gradients (training/sft.py), reading files (data/conversations.py), what comes before and
+after (tune_sft.py, supervised.py).
 """
 
 import time
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tenth.base.errors import RunError
+from tenth.base.runlog import RunLog
 from tenth.checkpoint.training_state import State
 from tenth.model.transformer import Transformer
+from tenth.pipeline.saver import Saver
 from tenth.pipeline.tune_draw import hold_out, shuffled_places
 from tenth.tokenizer.chat import TrainingExample
 from tenth.training.batches import Layout, TrainedSequence
@@ -84,6 +86,28 @@ class SftTrainer:
         )
         self._places = shuffled_places(len(split.training), seed=plan.seed, stream="sft-order")
 
+    def resume(self, saver: Saver) -> State | None:
+        """Take over what was saved last; None: nothing was."""
+        state = saver.load()
+        if state is not None:
+            self.updater.load_state_dict(state.tensors)
+            self.memory = GuardMemory.from_dict(state.facts["guard"])
+            self.num_tokens = int(state.facts["num_tokens"])
+        return state
+
+    def run(
+        self, log: RunLog, saver: Saver, *, first: int, every: int, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """All steps from `first`; held-out loss after each `every` and the last. `facts` are saved, too."""
+        for step in range(first, self.plan.steps):
+            metrics = self.step(step)
+            if (step + 1) % every == 0 or step + 1 == self.plan.steps:
+                metrics["val_loss"] = self.held_out_loss()
+            log.log(step, metrics)
+            if saver.is_due(step + 1):
+                saver.save(step + 1, self.updater.state_dict(), {**self._facts(), **(facts or {})})
+        log.end()
+
     def step(self, step: int) -> dict[str, float]:
         """One update, unless the guard finds the step unfit."""
         began = time.perf_counter()
@@ -141,15 +165,9 @@ class SftTrainer:
         """Of an example, when all steps are done."""
         return max(1, self.num_tokens // (self.plan.steps * self.plan.batch_size))
 
-    def facts(self) -> Mapping[str, Any]:
+    def _facts(self) -> Mapping[str, Any]:
         """What the next step depends on, beside the updater's tensors."""
         return {"guard": self.memory.to_dict(), "num_tokens": self.num_tokens}
-
-    def restore(self, state: State) -> None:
-        """Take over what `facts` and the updater had saved."""
-        self.updater.load_state_dict(state.tensors)
-        self.memory = GuardMemory.from_dict(state.facts["guard"])
-        self.num_tokens = int(state.facts["num_tokens"])
 
 
 def _prompt(example: TrainingExample) -> tuple[int, ...]:

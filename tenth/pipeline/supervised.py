@@ -93,20 +93,10 @@ def _train(
     directory: Path, trainer: SftTrainer, saver: Saver, *, sinks: Sequence[MetricSink]
 ) -> tuple[float, float]:
     """All steps from where it was saved last; the held-out loss before the first and after the last."""
-    plan, state = trainer.plan, saver.load()
-    if state is None:
-        first, before = 0, trainer.held_out_loss()
-    else:
-        trainer.restore(state)
-        first, before = state.step, float(state.facts["loss_before"])
-    every = ceil(len(trainer.split.training) / plan.batch_size)  # once an epoch
-    log = open_log(directory, sinks=sinks, from_step=first, total_steps=plan.steps)
-    for step in range(first, plan.steps):
-        metrics = trainer.step(step)
-        if (step + 1) % every == 0 or step + 1 == plan.steps:
-            metrics["val_loss"] = trainer.held_out_loss()
-        log.log(step, metrics)
-        if saver.is_due(step + 1):
-            saver.save(step + 1, trainer.updater.state_dict(), {**trainer.facts(), "loss_before": before})
-    log.end()
+    state = trainer.resume(saver)
+    first = 0 if state is None else state.step
+    before = trainer.held_out_loss() if state is None else float(state.facts["loss_before"])
+    log = open_log(directory, sinks=sinks, from_step=first, total_steps=trainer.plan.steps)
+    once_an_epoch = ceil(len(trainer.split.training) / trainer.plan.batch_size)
+    trainer.run(log, saver, first=first, every=once_an_epoch, facts={"loss_before": before})
     return before, trainer.held_out_loss()

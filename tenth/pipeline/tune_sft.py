@@ -194,20 +194,10 @@ class SftRun:
         trainer = self.trainer(model)
         take_over(trainer.updater, exact)
         saver = Saver(directory, recipe)
-        state = saver.load()
-        if state is not None:
-            trainer.restore(state)
-        first = state.step if state is not None else 0
+        state = trainer.resume(saver)
+        first = 0 if state is None else state.step
         log = open_log(directory, sinks=self.sinks, from_step=first, total_steps=recipe.steps)
-        every = max(1, recipe.steps // recipe.evaluations)
-        for step in range(first, recipe.steps):
-            metrics = trainer.step(step)
-            if (step + 1) % every == 0 or step + 1 == recipe.steps:
-                metrics["val_loss"] = trainer.held_out_loss()
-            log.log(step, metrics)
-            if saver.is_due(step + 1):
-                saver.save(step + 1, trainer.updater.state_dict(), trainer.facts())
-        log.end()
+        trainer.run(log, saver, first=first, every=max(1, recipe.steps // recipe.evaluations))
         save_trained(self.run_dir, model, self.base, recipe, trainer.updater.masters.state_dict())
         costs = flops_per_token(self.base.config, context_tokens=trainer.mean_tokens)
         flops = costs.training if recipe.lora_rank is None else costs.adapting

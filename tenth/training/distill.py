@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tenth.base.errors import ConfigError, DataError
 from tenth.training.batch_plan import plan_micro_batches
-from tenth.training.batches import TokenBatch, TrainedSequence, collate
-from tenth.training.logprobs import CHUNK_TOKENS, KEPT_CHUNKS, LanguageModel
+from tenth.training.batches import TrainedSequence, collate
+from tenth.training.logprobs import CHUNK_TOKENS, KEPT_CHUNKS, LanguageModel, trained_rows
 from tenth.training.losses import widen
 from tenth.training.optim import WeightUpdater
 from tenth.training.sft import SftStats
@@ -140,7 +140,8 @@ def teacher_top_k(
     for part in plan_micro_batches(lengths, budget_tokens=micro_batch_tokens):
         batch = collate([sequences[index] for index in part], pad_id=pad_id)
         pieces = [
-            _top_k(teacher.logits(rows), k, temperature) for rows in _rows(teacher, batch).split(CHUNK_TOKENS)
+            _top_k(teacher.logits(rows), k, temperature)
+            for rows in trained_rows(teacher, batch).split(CHUNK_TOKENS)
         ]
         whole = TopK(
             ids=torch.cat([each.ids for each in pieces]), logp=torch.cat([each.logp for each in pieces])
@@ -240,7 +241,7 @@ def _stored_sums(
         # A batch lists its trained tokens sequence by sequence.
         ids = torch.cat([each.teacher.ids for each in chosen])  # (N, K)
         logp = torch.cat([each.teacher.logp for each in chosen])  # (N, K + 1)
-        yield _summed(score, _rows(student, batch), ids, logp)
+        yield _summed(score, trained_rows(student, batch), ids, logp)
 
 
 def _live_sums(
@@ -262,16 +263,8 @@ def _live_sums(
     for part in plan_micro_batches(lengths, budget_tokens=micro_batch_tokens):
         batch = collate([sequences[index] for index in part], pad_id=pad_id)
         with torch.no_grad():
-            taught = _rows(teacher, batch)
-        yield _summed(score, _rows(student, batch), taught)
-
-
-def _rows(model: LanguageModel, batch: TokenBatch) -> Tensor:
-    """Hidden states where a token is trained. (N, D)"""
-    hidden = model(
-        batch.ids, positions=batch.positions, segment_ids=batch.segment_ids, token_mask=batch.token_mask
-    )  # (B, T, D)
-    return hidden.flatten(0, 1).index_select(0, batch.answer_index)
+            taught = trained_rows(teacher, batch)
+        yield _summed(score, trained_rows(student, batch), taught)
 
 
 def _summed(score: Callable[..., Tensor], *columns: Tensor) -> Tensor:

@@ -48,6 +48,14 @@ class AnswerLogprobs:
     entropy: Tensor  # (N,) of the distribution the token was drawn from; a metric
 
 
+def trained_rows(model: LanguageModel, batch: TokenBatch) -> Tensor:
+    """Hidden states where a token is trained: (N, D)."""
+    hidden = model(
+        batch.ids, positions=batch.positions, segment_ids=batch.segment_ids, token_mask=batch.token_mask
+    )  # (B, T, D)
+    return hidden.flatten(0, 1).index_select(0, batch.answer_index)
+
+
 def answer_logprobs(
     model: LanguageModel,
     batch: TokenBatch,
@@ -57,10 +65,7 @@ def answer_logprobs(
     kept_chunks: int = KEPT_CHUNKS,
 ) -> AnswerLogprobs:
     """Run the network once; apply the head chunk by chunk where a token is trained."""
-    hidden = model(
-        batch.ids, positions=batch.positions, segment_ids=batch.segment_ids, token_mask=batch.token_mask
-    )  # (B, T, D)
-    rows = hidden.flatten(0, 1).index_select(0, batch.answer_index)  # (N, D)
+    rows = trained_rows(model, batch)  # (N, D)
 
     def score(piece: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         return chosen_logprobs(model.logits(piece), ids, temperature=temperature)
