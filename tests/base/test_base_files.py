@@ -146,20 +146,20 @@ def test_json_that_no_program_can_hold_or_write_is_refused_with_its_place(tmp_pa
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"{}\n" + text + b"\n")
     with pytest.raises(DataError, match=r"rows\.jsonl, line 2: not valid JSON"):
-        list(read_lines(path))
+        list(files.read_lines(path))
     path.write_bytes(text)
     with pytest.raises(DataError, match=r"rows\.jsonl is not valid JSON"):
-        read_json(path)
+        files.read_json(path)
 
 
 def test_an_escaped_pair_of_halves_is_one_character(tmp_path):
     (tmp_path / "a.json").write_bytes(b'"\\ud83d\\ude00"')
-    assert read_json(tmp_path / "a.json") == "\U0001f600"
+    assert files.read_json(tmp_path / "a.json") == "\U0001f600"
 
 
 def test_a_pipe_is_no_file_to_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="could not read"):
-        read_json(tmp_path / "pipe")
+        files.read_json(tmp_path / "pipe")
     with pytest.raises(DataError, match="could not read"):
-        list(read_lines(tmp_path / "pipe"))
+        list(files.read_lines(tmp_path / "pipe"))
