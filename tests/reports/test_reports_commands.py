@@ -10,12 +10,12 @@ from synthetic_run import RunBuilder, build_whole_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
-from tenth.endpoint.budget import Budget
 from tenth.base.errors import ConfigError, RunError
 from tenth.cli import runs as runs_commands
 from tenth.cli.live import LiveView, StageProgress, columns_for, plain_line
 from tenth.cli.report import report
 from tenth.cli.tensorboard import TensorBoardSink
+from tenth.endpoint.budget import Budget
 
 command = typer.Typer()
 command.command()(report)
@@ -103,8 +103,7 @@ def test_clean_says_which_paid_replies_would_go_and_keeps_them_with_the_report(r
     budget.settle(str(budget.reserve(9.0)), 1.25)
     invoke(runs_commands.app, "clean", "main", "--keep-report", "--yes")
     assert (path / "replies/rewriter/spent.jsonl").exists()
-    for arguments, answer in (((), "n
-"), (("--yes",), "")):
+    for arguments, answer in (((), "n\n"), (("--yes",), "")):
         output = invoke(runs_commands.app, "clean", "main", *arguments, answer=answer).output
         assert "replies of endpoints for $1.25 among it" in " ".join(output.split())
     assert not path.exists()
