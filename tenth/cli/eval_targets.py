@@ -6,6 +6,7 @@ Everything that can be wrong with a target is said before the first question is 
 Not here: asking (pipeline/evaluate_model.py), tables (eval_table.py).
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -97,6 +98,15 @@ def read_targets(
             )
         if values and not urls:
             raise ConfigError(f"{option} goes with an address such as https://api.deepseek.com/v1; add one.")
+    if budget_usd is not None and not (urls and prices):
+        raise ConfigError(
+            f"--budget {budget_usd:g} is kept by counting what an API's answers cost; name an address like "
+            "https://api.deepseek.com/v1, and --prices."
+        )
+    if budget_usd is not None and not 0 < budget_usd < math.inf:
+        raise ConfigError(f"--budget {budget_usd:g} must be a positive number of dollars.")
+    if not 1 <= concurrency <= 1024:
+        raise ConfigError(f"--concurrency {concurrency} must be from 1 to 1024.")
     if urls and not models:
         raise ConfigError(f"{urls[0]} serves several models; name one with --model, such as deepseek-chat.")
     targets: list[Target] = []

@@ -201,8 +201,7 @@ class _Round:
             )
         if failure.status in HOPELESS:
             raise EndpointError(
-                f"{sentence}; check the address, the model '{self._settings.model}' and the key in "
-                f"{self._settings.key_variable or 'an environment variable (key_variable is not set)'}."
+                f"{sentence}; check the address, the model '{self._settings.model}' and {self._key_place()}."
             )
         if failure.status not in (400, 413, 422):  # those are about one conversation
             self._failed_in_row += 1
@@ -213,6 +212,13 @@ class _Round:
                 f"{self._client.directory}."
             )
         return Reply(text="", reasoning=None, finish=Finish.ERROR, error=f"{sentence}.")
+
+    def _key_place(self) -> str:
+        """Where the key came from, in words."""
+        variable = self._settings.key_variable
+        if variable is not None:
+            return f"the key in {variable}"
+        return "the key: none was sent (--key-env, or key_variable in a recipe, names where it is)"
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not longer than this round lasts."""

@@ -57,9 +57,9 @@ class Connection:
             raise Failure(self._hidden(str(error)), may_be_billed=True) from error
         except httpx.HTTPError as error:
             what = self._hidden(str(error)) or type(error).__name__
-            raise Failure(
-                f"could not be asked ({what})", may_be_billed=not isinstance(error, _NEVER_LEFT)
-            ) from error
+            has_left = not isinstance(error, _NEVER_LEFT)
+            how = "broke off before its answer was whole" if has_left else "could not be reached"
+            raise Failure(f"{how} ({what})", may_be_billed=has_left) from error
 
     async def _ask(self, body: Mapping[str, Any]) -> Said:
         content = json.dumps(body, ensure_ascii=False).encode(errors="replace")

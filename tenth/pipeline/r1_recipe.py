@@ -27,6 +27,12 @@ class SftSection(Section):
     micro_batch_tokens: int = Field(8192, ge=64)
 
 
+class StudentSftSection(SftSection):
+    """Fine-tuning of a student (F.1: 2-3 epochs)."""
+
+    epochs: float = Field(3.0, gt=0)
+
+
 class ReadableSection(Section):
     """What a kept sample may look like (B.3.2, B.3.3)."""
 
@@ -152,7 +158,7 @@ class StudentSection(Section):
     samples: int = Field(1, ge=1)
     temperature: float = Field(0.6, gt=0)
     pretrain: PretrainSection = PretrainSection()
-    sft: SftSection = SftSection(epochs=3.0)
+    sft: StudentSftSection = StudentSftSection()
     rl: RlSection = RlSection()  # the control; its steps follow from the compute that distillation took
     control: bool = True
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import re
 import threading
 
 import pytest
@@ -153,10 +154,24 @@ def test_an_answer_that_is_withheld_is_an_error_that_is_kept_like_an_answer(tmp_
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("variable", "named"), [(KEY_VARIABLE, f"the key in {KEY_VARIABLE}"), (None, "--key-env")]
+)
+def test_a_refused_key_is_named_by_where_it_came_from(tmp_path, variable, named):
+    with served(error(401)) as server, pytest.raises(EndpointError, match=re.escape(named)):
+        ask(client_of(server, tmp_path, key_variable=variable), "x")
+
+
+def test_a_connection_that_closes_early_is_not_called_unreachable(tmp_path):
+    with Server(script=lambda *_: Act(cut_bytes=20)) as server:
+        (reply,) = ask(client_of(server, tmp_path), "x")
+    assert "broke off before its answer was whole" in (reply.error or "")
+
+
 def test_an_endpoint_that_is_not_there_is_given_up_with_a_sentence(tmp_path):
     with Server() as server:
         client = client_of(server, tmp_path, concurrency=1)
-    assert "could not be asked" in (ask(client, "hello")[0].error or "")
+    assert "could not be reached" in (ask(client, "hello")[0].error or "")
     with pytest.raises(EndpointError, match="3 questions in a row came to nothing"):
         ask(client, *"abcdef")
 
