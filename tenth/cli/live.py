@@ -91,6 +91,7 @@ class StageProgress:
         if self.first_step is None:
             self.first_step, self.first_step_at = step, now
         self.steps_done = step + 1
+        self.total_steps = max(self.total_steps, self.steps_done)  # a guess where compute decides
         self.latest.update(metrics)
 
     def elapsed_seconds(self, now: float) -> float:
