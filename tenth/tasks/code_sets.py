@@ -14,7 +14,7 @@ from typing import Any
 from tenth.base.errors import DataError
 from tenth.base.files import read_lines
 from tenth.base.records import Problem
-from tenth.tasks.check_code import TASK_PREFIX
+from tenth.tasks.check_code import MAX_CODE_CHARS, TASK_PREFIX
 from tenth.tasks.task import problem as make_problem
 
 HUMANEVAL = TASK_PREFIX + "humaneval"
@@ -64,7 +64,7 @@ def _mbpp(row: Mapping[str, Any]) -> Problem:
         f"{row['text'].strip()} Answer with Python code in one ```python block. "
         "It has to pass these tests:\n\n```python\n" + "\n".join(tests) + "\n```"
     )
-    name = _entry_point(row["code"], tests[0], where=f"MBPP task {row['task_id']}")
+    name = _entry_point(row["code"], tests[0], where=f"MBPP task {str(row['task_id'])[:40]!r}")
     task = {"entry_point": name, "setup": row["test_setup_code"], "tests": tests}
     return _problem(MBPP, question, row["code"].replace("\r\n", "\n"), task, row)
 
@@ -81,7 +81,7 @@ def _entry_point(code: str, test: str, *, where: str) -> str:
         with warnings.catch_warnings(action="ignore"):  # about escapes in strings that are not ours
             defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
             called = [node.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)]
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # too deep is any of the last two
         raise DataError(f"{where} holds a program or a test that is no Python ({error}).") from error
     name = next((name for name in called if name in defined), None)
     if name is None:
@@ -104,4 +104,6 @@ def _checked(row: Any, *, names: tuple[str, ...], where: str) -> Mapping[str, An
             isinstance(texts, list) and all(isinstance(each, str) for each in texts)
         ):
             raise DataError(f"{where}: '{name}' is {str(value)[:40]!r}, where text belongs.")
+        if name != "task_id" and sum(map(len, texts)) > MAX_CODE_CHARS:
+            raise DataError(f"{where}: '{name}' is longer than {MAX_CODE_CHARS:,} characters; shorten it.")
     return row

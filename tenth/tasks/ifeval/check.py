@@ -16,6 +16,7 @@ from tenth.tasks.ifeval.kinds import KINDS, problem_with
 
 INSTRUCTIONS, VALUES = "instruction_id_list", "kwargs"
 MAX_CHARS = 200_000  # no response to such a prompt is a tenth as long
+MAX_INSTRUCTIONS = 25  # the benchmark has up to three
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ def check_instructions(problem: Problem, response: str) -> Verdict:
 def problem_with_instructions(metadata: Mapping[str, Any]) -> str | None:
     """What is wrong with the instructions of a row; None where they can be judged."""
     kinds, values = metadata.get(INSTRUCTIONS), metadata.get(VALUES)
-    if not isinstance(kinds, list) or not kinds:
-        return f"'{INSTRUCTIONS}' is no list of instructions"
+    if not isinstance(kinds, list) or not 0 < len(kinds) <= MAX_INSTRUCTIONS:
+        return f"'{INSTRUCTIONS}' is no list of 1 to {MAX_INSTRUCTIONS} instructions"
     if not isinstance(values, list) or len(values) != len(kinds):
         return f"'{VALUES}' is no list of {len(kinds)} objects, one for each instruction"
     if not all(isinstance(each, Mapping) for each in values):

@@ -28,6 +28,7 @@ from tenth.tasks.ifeval.text_parts import (
 )
 
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+MAX_WORDS, MAX_VALUE_CHARS = 100, 20_000  # of one instruction; a prompt to be repeated is the longest
 _WORD_ENDS = frozenset(".,?!'\"")
 
 
@@ -240,16 +241,22 @@ KINDS: Mapping[str, Kind] = {
 
 def problem_with(kind: str, values: Mapping[str, Any]) -> str | None:
     """What is wrong with an instruction as a file holds it; None where nothing is."""
-    if kind not in KINDS:
-        return f"'{kind}' is none of the {len(KINDS)} kinds of instructions"
+    if not isinstance(kind, str) or kind not in KINDS:
+        return f"{repr(kind)[:60]} is none of the {len(KINDS)} kinds of instructions"
     wanted = KINDS[kind].values
     missing = next((name for name in wanted if not isinstance(values.get(name), wanted[name])), None)
     if missing is not None:
-        return f"'{kind}' needs {missing} as {wanted[missing].__name__}, found {values.get(missing)!r}"
+        return (
+            f"'{kind}' needs {missing} as {wanted[missing].__name__}, found {repr(values.get(missing))[:60]}"
+        )
     words = [word for value in values.values() if isinstance(value, list) for word in value]
     if not all(isinstance(word, str) for word in words):
         return f"'{kind}' has a word that is no text"
-    relations = [value for name, value in values.items() if name.endswith("relation")]
-    if any(value not in ("at least", "less than") for value in relations):
-        return f"'{kind}' has the relation {relations[0]!r}; it is 'at least' or 'less than'"
+    texts = [*words, *(value for value in values.values() if isinstance(value, str))]
+    if len(words) > MAX_WORDS or any(len(text) > MAX_VALUE_CHARS for text in texts):
+        return f"'{kind}' has more than {MAX_WORDS} words or one longer than {MAX_VALUE_CHARS:,} characters"
+    relations = [values[name] for name in wanted if name.endswith("relation")]
+    wrong = next((value for value in relations if value not in ("at least", "less than")), None)
+    if wrong is not None:
+        return f"'{kind}' has the relation {wrong[:60]!r}; it is 'at least' or 'less than'"
     return None

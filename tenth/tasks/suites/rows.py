@@ -17,6 +17,7 @@ from tenth.tasks.task import problem
 
 WORDS = "words"
 _MAX_DENOMINATOR = 1000
+_MATH_LEVELS = ("1", "2", "3", "4", "5")
 
 
 def gsm8k(row: Row, suite: str) -> Problem:
@@ -43,7 +44,7 @@ def math(row: Row, suite: str) -> Problem:
         suite,
         text_of(row, "problem"),
         answer.strip(),
-        level=int(level) if level.isdigit() else 0,
+        level=int(level) if level in _MATH_LEVELS else 0,
         metadata={"type": row.get("type")},
     )
 
@@ -132,7 +133,7 @@ def ifeval(row: Row, suite: str) -> Problem:
     """IFEval (Zhou et al., arXiv:2311.07911): the instructions travel in the metadata."""
     wrong = problem_with_instructions(row)
     if wrong is not None:
-        raise RowError(wrong)
+        raise RowError(wrong[:300])
     metadata = {name: row[name] for name in ("instruction_id_list", "kwargs")}
     return problem(suite, text_of(row, "prompt"), "", metadata=metadata)
 

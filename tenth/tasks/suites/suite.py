@@ -20,6 +20,8 @@ from tenth.base.records import Problem
 
 Row = Mapping[str, Any]
 MAX_TEXT_CHARS = 200_000  # of one field; no test question is a tenth as long
+MAX_TEXTS = 10  # options have letters from A to J
+_TOO_LARGE = 1e300
 
 
 class AnswerKind(StrEnum):
@@ -110,13 +112,15 @@ def texts_of(row: Row, name: str) -> list[str]:
     value = row.get(name)
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(each, str) for each in value):
         raise RowError(f"'{name}' is {_shown(value)}, where a list of texts belongs")
+    if len(value) > MAX_TEXTS or sum(map(len, value)) > MAX_TEXT_CHARS:
+        raise RowError(f"'{name}' has more than {MAX_TEXTS} texts or {MAX_TEXT_CHARS:,} characters")
     return value
 
 
 def number_of(row: Row, name: str) -> str:
     """A column that has to hold a number, as text."""
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _TOO_LARGE:
         raise RowError(f"'{name}' is {_shown(value)}, where a number belongs")
     return f"{value:.15g}"
 
