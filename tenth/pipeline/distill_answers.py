@@ -34,6 +34,7 @@ from tenth.tokenizer.tokenizer import Tokenizer
 
 PARTS = "parts"
 _PROMPTS_PER_PART = 64
+_FAILED = "failed"  # no usable reply
 _ANY_LENGTH = 1 << 30  # a stranger's thinking may be one paragraph
 _NO_FAULT = ("code_block",)  # or about programs
 _REFUSAL = re.compile(
@@ -78,13 +79,13 @@ def ask_teacher(
     log: RunLog,
     is_partial: bool,
 ) -> list[Said]:
-    """Every reply; parts that are there are not asked again. `is_partial`: a budget's end is no error."""
+    """Every reply; whole parts that are there stay. `is_partial`: a budget's end is no error."""
     said: list[Said] = []
     for part, start in enumerate(range(0, len(problems), _PROMPTS_PER_PART)):
         asked = problems[start : start + _PROMPTS_PER_PART]
         path = directory / PARTS / f"{part:04d}.jsonl"
         began = time.perf_counter()
-        if not path.exists():
+        if not _is_answered(path):
             try:
                 groups = responder.respond([prompt_messages(problem) for problem in asked], params)
             except BudgetExceeded as error:
@@ -101,6 +102,13 @@ def ask_teacher(
         said += [_said(asked[row["place"]], row) for _, row in read_lines(path)]
         log.log(part, _metrics(said, seconds=time.perf_counter() - began))
     return said
+
+
+def _is_answered(path: Path) -> bool:
+    """Whether a part is there and none of its answers failed: those are asked for again."""
+    if not path.exists():
+        return False
+    return not any(isinstance(row, dict) and row.get("error") for _, row in read_lines(path))
 
 
 def _paid_for(asked: Sequence[Problem], responder: Responder, params: AskParams) -> Iterator[dict[str, Any]]:
@@ -137,7 +145,7 @@ class Filter:
 
     def _ended(self, said: Said) -> str | None:
         if said.error is not None:
-            return "failed"
+            return _FAILED
         if said.thinking is not None and not said.answer.strip():
             return "unclosed_thinking"
         if said.finish is not Finish.STOP:
@@ -193,6 +201,11 @@ def choose_samples(
         verifier = "the file's answer" if each.problem.answer else "none"
         described = {**lineage, "verifier": verifier}
         rows.append(sample_row(prompt_messages(each.problem), text, each.problem, lineage=described))
+    if drops.counts and set(drops.counts) == {_FAILED}:
+        raise RunError(
+            f"the teacher gave no usable answer to any of {len(said):,} questions: "
+            f"{drops.examples[_FAILED][0].rstrip('.')}; repeat the command when that is mended."
+        )
     if not rows:
         raise drops.nothing_left(
             "the set",

@@ -22,7 +22,7 @@ from tenth.pipeline.distill_sides import Teacher, default_rate
 from tenth.rollout.responder import LocalResponder
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
-from server import Server
+from server import FINE, Server, error
 
 SMALL = ("learning_rate=1e-2", "batch_size=4", "max_completion_length=64")
 PRICES = Prices(hit_usd=0.14, miss_usd=0.55, output_usd=2.19)
@@ -180,6 +180,21 @@ def test_where_nothing_is_kept_the_rule_that_dropped_it_is_named(distil, monkeyp
         ),
     ):
         distil(behind(server, tmp_path / "replies", monkeypatch))
+
+
+def test_a_teacher_that_cannot_be_asked_is_said_so_and_asked_again_by_the_same_command(
+    distil, monkeypatch, tmp_path
+):
+    is_ill = True
+    with Server(answer=add, script=lambda *_: error(400) if is_ill else FINE) as server:
+        teacher = behind(server, tmp_path / "replies", monkeypatch)
+        with pytest.raises(
+            RunError, match=r"no usable answer to any of 30 questions: http.* answered 400 .*"
+        ):
+            distil(teacher)
+        is_ill = False
+        distil(teacher)
+    assert samples(tmp_path / "out")
 
 
 def reply(text, *, reasoning=None, finish=Finish.STOP, error=None):
