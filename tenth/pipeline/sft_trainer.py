@@ -95,7 +95,7 @@ class SftTrainer:
             self.num_tokens = int(state.facts["num_tokens"])
         return state
 
-    def run(
+    def train(
         self, log: RunLog, saver: Saver, *, first: int, every: int, facts: Mapping[str, Any] | None = None
     ) -> None:
         """All steps from `first`; held-out loss after each `every` and the last. `facts` are saved, too."""

@@ -98,5 +98,5 @@ def _train(
     before = trainer.held_out_loss() if state is None else float(state.facts["loss_before"])
     log = open_log(directory, sinks=sinks, from_step=first, total_steps=trainer.plan.steps)
     once_an_epoch = ceil(len(trainer.split.training) / trainer.plan.batch_size)
-    trainer.run(log, saver, first=first, every=once_an_epoch, facts={"loss_before": before})
+    trainer.train(log, saver, first=first, every=once_an_epoch, facts={"loss_before": before})
     return before, trainer.held_out_loss()

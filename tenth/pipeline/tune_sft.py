@@ -197,7 +197,7 @@ class SftRun:
         state = trainer.resume(saver)
         first = 0 if state is None else state.step
         log = open_log(directory, sinks=self.sinks, from_step=first, total_steps=recipe.steps)
-        trainer.run(log, saver, first=first, every=max(1, recipe.steps // recipe.evaluations))
+        trainer.train(log, saver, first=first, every=max(1, recipe.steps // recipe.evaluations))
         save_trained(self.run_dir, model, self.base, recipe, trainer.updater.masters.state_dict())
         costs = flops_per_token(self.base.config, context_tokens=trainer.mean_tokens)
         flops = costs.training if recipe.lora_rank is None else costs.adapting
