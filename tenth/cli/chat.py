@@ -46,7 +46,11 @@ _TAG = re.compile("|".join(_STYLES))
 
 def chat(
     model: Annotated[
-        str, typer.Argument(help="A run directory, its name under runs/, or a model: a directory or a file.")
+        str,
+        typer.Argument(
+            metavar="MODEL|RUN",
+            help="A run directory, its name under runs/, or a model: a directory or a file.",
+        ),
     ],
     stage: Annotated[
         str | None, typer.Option(help="Of a run: r1, zero, base, ...; default: the best.")

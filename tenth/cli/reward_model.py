@@ -18,6 +18,10 @@ from tenth.base.errors import ConfigError
 from tenth.cli.tune_command import run_name, typed_command
 
 _KINDS = ("helpful", "safe")
+KEYS = (
+    "Keys and defaults: epochs=1, batch_size=64, held_out_share=0.1, optim.lr=2e-5, optim.weight_decay=0, "
+    "micro_batch_tokens=8192. DeepSeek-R1's were batch_size=256 optim.lr=6e-6 with 66,000 pairs."
+)
 
 
 def reward_model(
@@ -36,11 +40,7 @@ def reward_model(
     out: Annotated[Path | None, typer.Option(help="Default: runs/MODEL-KIND.")] = None,
     seed: Annotated[int, typer.Option(help="Of folds and order.")] = 1,
 ) -> None:
-    """Train a reward model on preferences, and measure it beside simple rules.
-
-    Keys and defaults: epochs=1, batch_size=64, held_out_share=0.1, optim.lr=2e-5, optim.weight_decay=0,
-    micro_batch_tokens=8192. DeepSeek-R1's were batch_size=256 optim.lr=6e-6 with 66,000 pairs.
-    """
+    """Train a reward model on preferences, and measure it beside simple rules."""
     if kind not in _KINDS:
         raise ConfigError(f"--kind {kind} is not known; choose helpful or safe.")
     from tenth.native.process import tune_process  # torch: not for `--help`

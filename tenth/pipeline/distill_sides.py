@@ -101,4 +101,12 @@ def require_same_vocabulary(base: Base, teacher: Teacher) -> None:
 
 
 def _is_preset(student: Path) -> bool:
-    return not student.exists() and str(student) in PRESETS
+    """Whether it begins with random weights; what is neither a model nor a preset is an error."""
+    if student.exists():
+        return False
+    if str(student) not in PRESETS:
+        raise ConfigError(
+            f"there is no model at {student}, and no preset of that name; the presets are "
+            f"{', '.join(sorted(PRESETS))}."
+        )
+    return True

@@ -138,3 +138,12 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_a_run_that_can_be_continued(tmp_pa
 def test_processor_settings_are_applied_before_the_pipeline_is_imported():
     source = Path(run_module.__file__).read_text()
     assert source.index("tune_process()  #") < source.index("import Call, run_flow")
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [("chat", "{MODEL|RUN}"), ("report", "{RUN}..."), ("reward-model", "Keys and defaults: epochs=1")],
+)
+def test_help_names_what_is_wanted(command, part):
+    done = CliRunner().invoke(main.commands, [command, "--help"], env={"COLUMNS": "120"})
+    assert part in done.output

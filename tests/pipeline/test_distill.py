@@ -328,3 +328,8 @@ def test_another_kind_of_distillation_is_another_run(distil, student):
 )
 def test_the_papers_rates_by_size(name, rate):
     assert default_rate(Path(name), lora_rank=None) == rate
+
+
+def test_a_student_that_is_neither_a_model_nor_a_preset_is_told_the_presets():
+    with pytest.raises(ConfigError, match=r"no model at nano-studnet, .* nano-student,"):
+        default_rate(Path("nano-studnet"), lora_rank=None)
