@@ -122,7 +122,7 @@ def reinforce(
     while step < steps if budget_flops is None else learner.flops < budget_flops:
         metrics, rollouts = learner.step(step)
         log.log(step, metrics | watch.observe(metrics))
-        write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(readable, rollouts))
+        write_lines(directory / "rollouts" / f"{step:06d}.jsonl", map(rollout_row, rollouts))
         is_last = budget_flops is not None and learner.flops >= budget_flops
         if is_last or saver.is_due(step + 1):
             saver.save(step + 1, learner.capture(), learner.facts(), score=metrics.get("reward"))
@@ -296,7 +296,7 @@ class Learner:
         self.num_unscored = int(saved.get("num_unscored", 0))  # a state of 0.2 does not have it
 
 
-def readable(rollout: Rollout) -> dict[str, Any]:
+def rollout_row(rollout: Rollout) -> dict[str, Any]:
     """A stored rollout without what can be recomputed: prompt ids and log-probabilities would be nine tenths
     of the file."""
     return replace(rollout, prompt_ids=(), answer_logprobs=()).to_dict()

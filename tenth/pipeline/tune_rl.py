@@ -29,9 +29,9 @@ from tenth.pipeline.reinforce import (
     batch_plan,
     build_pool,
     loss_config,
-    readable,
     reinforce,
     require_scores,
+    rollout_row,
 )
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.stage import Outcome, Stage, adopt_records, open_log, run_stages
@@ -274,7 +274,7 @@ class _Run:
         )
         require_scores(rollouts, where=directory.name)
         found = measure_rewards(rollouts)
-        write_lines(directory / "answers.jsonl", map(readable, rollouts))
+        write_lines(directory / "answers.jsonl", map(rollout_row, rollouts))
         write_json(directory / _SCORES, found.to_dict())
         log.log(0, {"held_out_reward": found.reward, "completions/mean_length": found.mean_tokens})
         log.end()

@@ -12,7 +12,6 @@ The losses, with s for the score and all in float32:
 Every pair (or label) of a minibatch counts the same, however it is cut into micro-batches.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -102,24 +101,6 @@ def reward_gradients(
         grad_norm=updater.gather(),
         num_tokens=sum(map(_num_tokens, examples)),
     )
-
-
-def reward_update(
-    model: RewardModel,
-    updater: WeightUpdater,
-    examples: Sequence[Example],
-    *,
-    micro_batch_tokens: int,
-    lr_factor: float = 1.0,
-    pad_id: int = 0,
-) -> RewardStats:
-    """`reward_gradients`, then the step, unless the gradient is not finite."""
-    stats = reward_gradients(model, updater, examples, micro_batch_tokens=micro_batch_tokens, pad_id=pad_id)
-    if math.isfinite(stats.loss) and math.isfinite(stats.grad_norm):
-        updater.apply(lr_factor=lr_factor)
-    else:
-        updater.discard()
-    return stats
 
 
 @torch.no_grad()

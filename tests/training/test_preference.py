@@ -17,7 +17,6 @@ from tenth.training.preference import (
     reward_gradients,
     reward_margins,
     reward_scores,
-    reward_update,
 )
 
 CONFIG = ModelConfig(
@@ -99,7 +98,8 @@ def test_it_learns_which_answers_are_preferred():
     model = judge()
     updater = WeightUpdater(model, OptimConfig(lr=1e-2, weight_decay=0.0))
     for _ in range(30):
-        reward_update(model, updater, pairs(), micro_batch_tokens=256)
+        reward_gradients(model, updater, pairs(), micro_batch_tokens=256)
+        updater.apply()
     assert accuracy_of(reward_margins(model, pairs(), micro_batch_tokens=256)) == 1.0
 
 
