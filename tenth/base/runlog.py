@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tenth.base.errors import RunError
-from tenth.base.files import parse_lines, write_lines
+from tenth.base.errors import DataError, RunError
+from tenth.base.files import open_ordinary, parse_lines, write_lines
 
 Metrics = Mapping[str, float]
 
@@ -65,6 +65,10 @@ def read_metrics(path: Path) -> Iterable[dict[str, float]]:
     """Every whole line of a metrics file; a last line cut by a kill is left out."""
     if not path.exists():
         return []
-    data = path.read_bytes()
+    try:
+        with open_ordinary(path) as file:
+            data = file.read()
+    except OSError as error:
+        raise DataError(f"could not read {path}: {error.strerror or error}; check the path.") from error
     whole = data[: data.rfind(b"\n") + 1]
     return [row for _, row in parse_lines(whole.splitlines(), source=path)]

@@ -9,6 +9,7 @@ with num_labels = 1, and such a class loads both. It lies apart so that the dire
 Not here: training (training/preference.py).
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -80,10 +81,16 @@ def load_reward_model(directory: Path, *, dtype: torch.dtype) -> tuple[RewardMod
     try:
         facts = RewardFacts(kind=RewardKind(values["kind"]), centre=float(values["centre"]))
         head_hash = str(values["head_hash"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{place / FACTS} is damaged ({error}); {remedy}") from error
+        if not math.isfinite(facts.centre):
+            raise ValueError(f"centre is {facts.centre}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{place / FACTS} is damaged ({error!r:.200}); {remedy}") from error
     model = RewardModel(load_model(place, dtype=dtype))
-    weight = read_tensors(place / HEAD, content_hash=head_hash, remedy=remedy)[_SCORE]
+    tensors = read_tensors(place / HEAD, content_hash=head_hash, remedy=remedy)
+    if _SCORE not in tensors:
+        raise CheckpointError(f"{place / HEAD} holds no {_SCORE}; {remedy}")
+    weight = tensors[_SCORE]
+    require_finite({_SCORE: weight}, source=place / HEAD)
     if weight.shape != model.head.weight.shape:
         raise CheckpointError(
             f"{place / HEAD}: {_SCORE} has shape {tuple(weight.shape)} and this network asks for "

@@ -18,6 +18,7 @@ import safetensors.torch
 from torch import Tensor
 
 from tenth.base.errors import CheckpointError
+from tenth.base.files import open_ordinary
 from tenth.checkpoint.tensor_source import TensorInfo
 
 
@@ -31,7 +32,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def read_tensors(path: Path, *, content_hash: str, remedy: str) -> dict[str, Tensor]:
     """What `write_tensors` wrote."""
     try:
-        data = path.read_bytes()
+        with open_ordinary(path) as file:
+            data = file.read()
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}; {remedy}") from error
     if _content_hash(data) != content_hash:

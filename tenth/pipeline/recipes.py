@@ -41,7 +41,10 @@ def saved_values(run_dir: Path) -> dict[str, Any]:
     path = run_dir / RECIPE
     if not path.exists():
         raise RunError(f"{run_dir} holds no run: recipe.json is missing; name a recipe file to begin one.")
-    return dict(read_json(path))
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise RunError(f"{path} holds no settings; restore it, or begin another run from the recipe file.")
+    return values
 
 
 def _values(source: Path, overrides: Sequence[str]) -> dict[str, Any]:

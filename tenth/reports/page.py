@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from tenth.base.errors import DataError
 from tenth.base.files import write_json, write_whole
 from tenth.reports import (
     answers,
@@ -72,7 +73,16 @@ R1_SECTIONS = (
 def write_report(run_dir: Path) -> Path:
     """Write report.html into the run directory."""
     path = run_dir / "report.html"
-    write_whole(path, build_page(read_run(run_dir)).encode())
+    run = read_run(run_dir)
+    try:
+        page = build_page(run)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Every number of some thirty files is used somewhere; whoever damaged one by hand knows which.
+        raise DataError(
+            f"{run_dir} holds a file that is not what its stage writes ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); restore it, or run its stage again."
+        ) from error
+    write_whole(path, page.encode())
     return path
 
 

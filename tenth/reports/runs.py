@@ -7,6 +7,7 @@ Out: `Run` and `Stage`; a stage or file that is not there yet is a None or an em
 Not here: writing run directories (pipeline/), scores (scores.py).
 """
 
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -137,11 +138,14 @@ def read_run(path: Path) -> Run:
             "update tenth to read it."
         )
     recipe_path = path / "recipe.json"
+    recipe = read_json(recipe_path) if recipe_path.exists() else {}
+    if not isinstance(recipe, dict):
+        raise RunError(f"{recipe_path} holds no settings; restore it, or choose another run.")
     return Run(
         path=path,
         name=str(info.get("name") or path.name),
         info=info,
-        recipe=read_json(recipe_path) if recipe_path.exists() else {},
+        recipe=recipe,
         stages=tuple(_read_stages(path)),
     )
 
@@ -276,12 +280,22 @@ def _read_done(path: Path) -> Done | None:
     if not path.exists():
         return None
     value = read_json(path)
+    found = value if isinstance(value, dict) else {"seconds": value}
+    numbers = {name: found.get(name) for name in ("seconds", "tokens", "flops")}
+    wrong = [name for name, each in numbers.items() if not _is_amount(each)]
+    summary = found.get("summary") or {}
+    if wrong or not isinstance(summary, dict):
+        raise DataError(
+            f"{path}: {(wrong or ['summary'])[0]} is not what a stage writes; restore the file, or remove it "
+            "and run the stage again."
+        )
     return Done(
-        seconds=float(value.get("seconds") or 0.0),
-        tokens=value.get("tokens"),
-        flops=value.get("flops"),
-        summary=value.get("summary") or {},
+        seconds=numbers["seconds"] or 0.0, tokens=numbers["tokens"], flops=numbers["flops"], summary=summary
     )
+
+
+def _is_amount(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value < math.inf)
 
 
 def _results(run: Run) -> dict[str, float]:

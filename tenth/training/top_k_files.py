@@ -3,8 +3,8 @@
 Why: a large teacher reads a set once and may then leave the memory. A shard is whole or not there, and its
 hashes tell whether it belongs to these sequences.
 In:  sequences and the `TopK` of each.
-Out: NAME.safetensors: `ids` (N, K) int32 and `logp` (N, K + 1) float32, over all trained tokens of the shard's
-sequences one after the other; NAME.json: hashes, temperature; it is written last.
+Out: NAME.safetensors: `ids` (N, K) int32 and `logp` (N, K + 1) float32, over all trained tokens of the
+shard's sequences one after the other; NAME.json: hashes, temperature; it is written last.
 Not here: making them (distill.py).
 """
 
@@ -52,11 +52,16 @@ def has_top_k(path: Path) -> bool:
 def read_top_k(path: Path, sequences: Sequence[TrainedSequence], *, temperature: float) -> list[TopK]:
     """What `write_top_k` wrote for the same sequences."""
     facts = read_json(path.with_suffix(".json"))
-    if facts["sequences"] != _hash(sequences) or facts["temperature"] != temperature:
+    if not isinstance(facts, dict) or not isinstance(facts.get("hash"), str):
+        raise CheckpointError(f"{path.with_suffix('.json')} is damaged; {_REMEDY}")
+    if facts.get("sequences") != _hash(sequences) or facts.get("temperature") != temperature:
         raise CheckpointError(f"{path} belongs to other samples or another temperature; {_REMEDY}")
     file = path.with_suffix(".safetensors")
     tensors = read_tensors(file, content_hash=facts["hash"], remedy=_REMEDY)
-    return TopK(ids=tensors["ids"], logp=tensors["logp"]).of([sum(each.trained) for each in sequences])
+    lengths = [sum(each.trained) for each in sequences]
+    if any(len(tensors.get(name, ())) != sum(lengths) for name in ("ids", "logp")):
+        raise CheckpointError(f"{file} does not hold what was written; {_REMEDY}")
+    return TopK(ids=tensors["ids"], logp=tensors["logp"]).of(lengths)
 
 
 def _hash(sequences: Sequence[TrainedSequence]) -> str:

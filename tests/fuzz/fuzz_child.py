@@ -26,10 +26,13 @@ from typing import TextIO
 
 import torch
 from fuzz_edits import Swap, edited, exchange, random_edits
-from fuzz_readers import READERS, Reader
+from fuzz_readers import READERS as CHECKPOINT_READERS
+from fuzz_readers import Reader
+from fuzz_results import RESULT_READERS
 
 from tenth.base.errors import TenthError
 
+READERS = CHECKPOINT_READERS | RESULT_READERS
 ROOM_BYTES = (
     512 << 20
 )  # of address space, beyond what Python and torch have taken; the files are of kilobytes

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fuzz_child import READERS
 from fuzz_edits import Edit, Kind, edited
-from fuzz_readers import READERS, write_gguf_as, write_model, write_story
+from fuzz_readers import write_gguf_as, write_model, write_story
 from hypothesis import given
 from hypothesis import strategies as st
 
