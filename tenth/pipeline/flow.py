@@ -200,13 +200,18 @@ def _resolve(flow: Flow[R], source: Path, overrides: Sequence[str]) -> tuple[R, 
         return load_recipe(flow.schema, source, overrides), source.parent
     values = saved_values(source)
     info = read_json(source / INFO)
-    if info["format_version"] > FORMAT_VERSION:
+    version, folder = (
+        (info.get("format_version"), info.get("recipe_folder")) if isinstance(info, dict) else (None, None)
+    )
+    if type(version) is not int or not isinstance(folder, str):
+        raise RunError(f"{source / INFO} is damaged; restore it, or begin another run from the recipe file.")
+    if version > FORMAT_VERSION:
         raise RunError(
-            f"{source} has format {info['format_version']}, this version reads {FORMAT_VERSION}; "
-            "use a newer tenth."
+            f"{source} has format {str(version)[:20]}, this version reads {FORMAT_VERSION}; use a newer "
+            "tenth."
         )
     recipe = build_recipe(flow.schema, apply_overrides(values, overrides), source=str(source / RECIPE))
-    return recipe, Path(info["recipe_folder"])
+    return recipe, Path(folder)
 
 
 def _recipe_before(flow: Flow[R], run_dir: Path, recipe: R) -> R | None:

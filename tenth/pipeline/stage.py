@@ -22,6 +22,7 @@ from tenth.checkpoint.whole_dir import PARTIAL, remove_directory
 FORMAT_VERSION = 1  # of a run directory
 _RECORD_VERSION = 2  # of inputs.json; the first chained every stage to all before it
 _INPUTS, _DONE = "inputs.json", "DONE.json"
+_MOST_SECONDS = 1e10  # three centuries
 _NO_WORK = {_INPUTS, "clock.json", "metrics.jsonl"}  # what nobody would miss
 
 
@@ -134,9 +135,9 @@ def adopt_records(run_dir: Path, stages: Sequence[Stage]) -> None:
             current.add(stage.name)
             continue
         needs = record.get("needs", {})
-        is_whole = all(before[name].get("fingerprint") == made for name, made in needs.items())
+        is_whole = all(before.get(name, {}).get("fingerprint") == made for name, made in needs.items())
         is_whole = is_whole and current.issuperset(stage.needs)
-        if record.get("fingerprint") and is_whole and _is_part(record["settings"], stage.settings):
+        if record.get("fingerprint") and is_whole and _is_part(record.get("settings"), stage.settings):
             write_json(directory / _INPUTS, now[stage.name])
             current.add(stage.name)
 
@@ -165,7 +166,19 @@ def _records(run_dir: Path, stages: Sequence[Stage]) -> dict[str, dict[str, Any]
 
 def _read_record(directory: Path) -> dict[str, Any]:
     path = directory / _INPUTS
-    return dict(read_json(path)) if path.exists() else {}
+    record = read_json(path) if path.exists() else {}
+    is_record = isinstance(record, dict) and isinstance(record.get("needs", {}), dict)
+    if not is_record or not all(type(record.get(name, 0)) is int for name in ("version", "again")):
+        raise RunError(
+            f"{path} is damaged; restore it, or remove {directory} to make that stage again, with all that "
+            "follows from it."
+        )
+    if record.get("version", 0) > _RECORD_VERSION:
+        raise RunError(
+            f"{path} has version {str(record['version'])[:20]}, this tenth reads up to {_RECORD_VERSION}; "
+            "use a newer tenth."
+        )
+    return dict(record)
 
 
 def _is_made_by(directory: Path, record: Mapping[str, Any]) -> bool:
@@ -208,7 +221,7 @@ class StageClock:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "clock.json"
-        self.before = float(read_json(self.path)["seconds"]) if self.path.exists() else 0.0
+        self.before = _seconds_before(self.path)
         self.began = time.monotonic()
 
     def seconds(self) -> float:
@@ -218,6 +231,17 @@ class StageClock:
     def save(self) -> None:
         """Call beside each checkpoint: what comes after it is lost if the run dies, and so is its time."""
         write_json(self.path, {"seconds": self.seconds()})
+
+
+def _seconds_before(path: Path) -> float:
+    """What clock.json says; a RunError where it says nothing of the kind."""
+    if not path.exists():
+        return 0.0
+    found = read_json(path)
+    seconds = found.get("seconds") if isinstance(found, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _MOST_SECONDS:
+        raise RunError(f"{path} is damaged; remove it, and the time before it counts as none.")
+    return float(seconds)
 
 
 def open_log(directory: Path, *, sinks: Sequence[MetricSink], from_step: int, total_steps: int) -> RunLog:
