@@ -9,6 +9,7 @@ Not here: the stages, the report (the command line asks reports/ for it).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +33,7 @@ from tenth.pipeline.run_dir import INFO, RECIPE, describe_run, require_run_or_no
 from tenth.pipeline.settings import model_config
 from tenth.pipeline.stage import (
     FORMAT_VERSION,
+    Outcome,
     Stage,
     adopt_records,
     done_stages,
@@ -140,7 +142,7 @@ def run_flow(flow: Flow[R], source: Path, overrides: Sequence[str], call: Call) 
         if machine.compute_dtype == torch.float32:
             call.say("This processor gains nothing from bfloat16, so the run computes in float32.")
         if call.again is None:
-            run_stages(run_dir, stages)
+            run_stages(run_dir, stages, tell=partial(_tell, call))
         else:
             _run_again(run_dir, stages, call.again, call)
     return run_dir
@@ -185,13 +187,24 @@ def _run_again(run_dir: Path, stages: Sequence[Stage], name: str, call: Call) ->
             f"`tenth run {run_dir}` first."
         )
     renew_stage(run_dir, stages, name)
-    run_stages(run_dir, stages, only=name)
+    run_stages(run_dir, stages, only=name, tell=partial(_tell, call))
     stale = stale_stages(run_dir, stages)
     if stale:
         call.say(
             f"{run_dir}: {', '.join(stale)} {'was' if len(stale) == 1 else 'were'} made from the earlier "
             f"result of '{name}'; `tenth run {run_dir} --yes` makes that again, too."
         )
+
+
+def _tell(call: Call, name: str, outcome: Outcome) -> None:
+    """A stage that makes a set of samples has no steps to watch; it says what it kept and dropped."""
+    made = outcome.summary
+    if "dropped" not in made:
+        return
+    rules = sorted(made["dropped"].items(), key=lambda item: -item[1])
+    dropped = ", ".join(f"{rule} {count:,}" for rule, count in rules) or "none"
+    added = f", {made['general']:,} general rows added" if made.get("general") else ""
+    call.say(f"{name}: {made['kept']:,} of {made['sampled']:,} answers kept{added}; dropped: {dropped}.")
 
 
 def _resolve(flow: Flow[R], source: Path, overrides: Sequence[str]) -> tuple[R, Path]:

@@ -51,8 +51,14 @@ def stage_dirs(run_dir: Path, names: Iterable[str]) -> dict[str, Path]:
     return {name: run_dir / f"{number:02d}-{name}" for number, name in enumerate(names, start=1)}
 
 
-def run_stages(run_dir: Path, stages: Sequence[Stage], *, only: str | None = None) -> None:
-    """Run what is not done yet, in order; or of all that the stage called `only`."""
+def run_stages(
+    run_dir: Path,
+    stages: Sequence[Stage],
+    *,
+    only: str | None = None,
+    tell: Callable[[str, Outcome], None] = lambda *_: None,
+) -> None:
+    """Run what is not done yet, in order; or of all that the stage called `only`. `tell` hears what ended."""
     records = _records(run_dir, stages)
     for stage, directory in _placed(run_dir, stages):
         if only not in (None, stage.name):
@@ -73,6 +79,7 @@ def run_stages(run_dir: Path, stages: Sequence[Stage], *, only: str | None = Non
                 "flops": outcome.flops,
             },
         )
+        tell(stage.name, outcome)
 
 
 def require_ready(run_dir: Path, stages: Sequence[Stage], *, only: str | None = None) -> None:

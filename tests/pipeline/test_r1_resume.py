@@ -109,6 +109,17 @@ def test_one_stage_alone_is_made_again_and_what_hangs_on_it_is_named(r1_finished
         run_r1(r1_finished)
 
 
+def test_a_set_says_how_much_was_kept_and_which_rule_dropped_how_many(r1_finished):
+    said = []
+    run_r1(r1_finished, again="student-data", say=said.append)
+    dropped = read_json(r1_finished / DIRS["student-data"] / "dropped.json")
+    kept = len((r1_finished / DIRS["student-data"] / "samples.jsonl").read_text().splitlines())
+    (sentence,) = [text for text in said if text.startswith("student-data: ")]
+    assert f"{kept} of 64 answers kept; dropped: " in sentence
+    for rule, facts in dropped.items():
+        assert f"{rule} {facts['samples']}" in sentence
+
+
 def test_a_stage_that_is_not_known_or_not_ready_is_one_sentence(r1_finished):
     with pytest.raises(RunError, match="there is no stage 'dev1'; the stages are documents, base"):
         run_r1(r1_finished, again="dev1")
