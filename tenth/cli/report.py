@@ -20,9 +20,7 @@ RUNS_DIR = Path("runs")
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN", help="A run directory or its name under runs/; several: their seeds."
-        ),
+        typer.Argument(metavar="RUN", help="A run directory or its name under runs/; several: their seeds."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Several runs: where to write the summary. Default: runs/.")
