@@ -93,7 +93,6 @@ def row_messages(row: Row) -> list[Message]:
 
 
 def prompt_messages(row: Row) -> list[Message]:
-    """What is asked: a text, or the messages of a conversation."""
     """What a row asks: its conversation, or its prompt as one message."""
     field = first_field(row, (*PROMPT_FIELDS, *CONVERSATION_FIELDS))
     if field is None:
@@ -148,9 +147,18 @@ def last_text(row: Row, *, field: str) -> str:
 
 def _text(row: Row, value: Any, *, field: str) -> str:
     if not isinstance(value, str):
-        shown = "missing" if value is None else f"a {type(value).__name__}"
-        raise row.error(f"'{field}' is {shown}, not a text; add it or remove the line.")
+        found = "is missing" if value is None else f"is {_json_name(value)}, where a text belongs"
+        raise row.error(f"'{field}' {found}; mend or remove it.")
     return value
+
+
+def _json_name(value: Any) -> str:
+    """What JSON calls a value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return "a number"
+    return "a list" if isinstance(value, list) else "an object"
 
 
 def first_field(row: Row, names: Sequence[str]) -> str | None:

@@ -46,6 +46,22 @@ def test_every_known_shape_reads_as_the_same_messages(file_of, row, messages):
     assert list(read_conversations(file_of(row))) == [messages]
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "is missing; mend"),
+        (5, "is a number, where a text belongs"),
+        (True, "is true, where a text belongs"),
+        ({"a": 1}, "is an object, where a text belongs"),
+        ([], "is a list, where a text belongs"),
+    ],
+)
+def test_what_stands_where_a_text_belongs_is_called_what_json_calls_it(file_of, content, words):
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": content}]}
+    with pytest.raises(DataError, match=f"line 1: 'messages: content' {words}"):
+        list(read_conversations(file_of(row)))
+
+
 def test_an_alpaca_input_stands_below_its_instruction(file_of):
     (messages,) = read_conversations(file_of({"instruction": "Add.", "input": "3 4", "output": "7"}))
     assert messages[0].content == "Add.\n3 4"
@@ -79,7 +95,7 @@ def test_a_file_without_examples_is_refused(file_of):
     [
         ({"text": "x"}, r"line 2: no field 'messages' and none of completion"),
         ({"completion": "a"}, r"line 2: none of prompt"),
-        ({"prompt": "q", "completion": 7}, r"line 2: 'completion' is a int, not a text"),
+        ({"prompt": "q", "completion": 7}, r"line 2: 'completion' is a number, where a text belongs"),
         ({"messages": []}, r"line 2: 'messages' must be a list of messages"),
         ({"messages": ["hi"]}, r"line 2: 'messages' holds a str, not a message"),
         (

@@ -94,7 +94,7 @@ def test_a_row_that_prefers_nothing_is_left_out_and_named_with_its_line(file_of,
     ("row", "message"),
     [
         ({"prompt": "q", "chosen": "a"}, "line 1: 'rejected' is missing"),
-        ({"prompt": "q", "chosen": "a", "rejected": 3}, "line 1: 'rejected' is a int"),
+        ({"prompt": "q", "chosen": "a", "rejected": 3}, "line 1: 'rejected' is a number"),
         ({"chosen": "a", "rejected": "b"}, "line 1: no prompt: none of"),
         ({"prompt": "q", "response": "a", "label": "perhaps"}, "line 1: 'label' is 'perhaps'"),
         ({"prompt": "q", "answer": "a"}, "line 1: 'chosen' is missing"),
