@@ -36,7 +36,10 @@ def read_values(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"recipe {path} does not exist; `tenth init` writes one to start from.") from error
+        raise ConfigError(
+            f"{path} is neither a recipe nor a run; `tenth init` writes a recipe to start from, `tenth runs` "
+            "lists the runs."
+        ) from error
     except OSError as error:
         raise ConfigError(f"could not read recipe {path}: {error.strerror}; name a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

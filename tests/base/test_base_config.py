@@ -104,7 +104,7 @@ def test_a_wrong_override_is_one_sentence(tmp_path, override, sentence):
 
 
 def test_a_missing_recipe_names_the_command_that_writes_one(tmp_path):
-    with pytest.raises(ConfigError, match=r"no\.toml does not exist; `tenth init` writes one"):
+    with pytest.raises(ConfigError, match=r"no\.toml is neither a recipe nor a run; `tenth init` writes"):
         load_recipe(Recipe, tmp_path / "no.toml")
 
 

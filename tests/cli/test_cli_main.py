@@ -50,7 +50,10 @@ def test_the_version_is_printed():
 
 def test_what_a_user_can_mend_is_one_sentence_and_exit_code_1(tmp_path):
     done = tenth("run", str(tmp_path / "no.toml"))
-    expected = f"recipe {tmp_path / 'no.toml'} does not exist; `tenth init` writes one to start from.\n"
+    expected = (
+        f"{tmp_path / 'no.toml'} is neither a recipe nor a run; `tenth init` writes a recipe to start from, "
+        "`tenth runs` lists the runs.\n"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
 
 
