@@ -8,7 +8,8 @@ Not here: judging (check_math.py).
 Answers that are whole solutions are cut down to their end: `#### 72` (GSM8K) and \\boxed{72} (MATH); the
 solution then stays in metadata["solution"], unless the row has such a column. verl's nested
 reward_model.ground_truth is read too, and so are HumanEval and MBPP as they are published (code_sets.py). A
-row of one's own asks for a program where its column `code` holds the tests (check_code.py).
+row of one's own asks for a program where its column `code` holds the tests (check_code.py); a row of IFEval
+needs no answer, its instructions are what it is judged by.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from tenth.base.files import read_lines
 from tenth.base.records import Problem
 from tenth.tasks.answer_text import last_boxed
 from tenth.tasks.code_sets import code_problem
+from tenth.tasks.ifeval.check import INSTRUCTIONS, problem_with_instructions
 from tenth.tasks.task import problem as make_problem
 
 PROMPT_NAMES = ("prompt", "question", "problem")
@@ -124,6 +126,11 @@ def _written_answer(row: Mapping[str, Any], *, where: str, is_needed: bool) -> t
     nested = row.get("reward_model")
     if found is None and isinstance(nested, Mapping) and nested.get("ground_truth") is not None:
         found = ("reward_model", nested["ground_truth"])
+    if found is None and row.get(INSTRUCTIONS) is not None:
+        wrong = problem_with_instructions(row)
+        if wrong is not None:
+            raise DataError(f"{where}: {wrong[:300]}; mend or remove it.")
+        found = (INSTRUCTIONS, ", ".join(row[INSTRUCTIONS]))
     if found is None and not is_needed:
         return "", ""
     if found is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tenth.base.errors import DataError
+from tenth.tasks.judge import Judge
 from tenth.tasks.problem_files import read_problems, read_prompts
 
 GSM8K = Path("../shared/data/train/gsm8k_train.jsonl")
@@ -121,6 +122,17 @@ GOOD = {"prompt": "1+1?", "answer": "2"}
 def test_what_is_wrong_is_named_with_file_and_line(write, row, message):
     with pytest.raises(DataError, match=f"sums.jsonl, {message}"):
         read_problems(write(GOOD, row))
+
+
+def test_a_row_of_ifeval_needs_no_answer_and_is_judged_by_its_instructions(write):
+    row = {"prompt": "Say hi.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    (found,) = read_problems(write(row))
+    assert found.answer == "punctuation:no_comma"
+    with Judge() as judge:
+        assert judge.check(found, "Hi there.").is_correct
+        assert not judge.check(found, "Hi, there.").is_correct
+    with pytest.raises(DataError, match="line 1: 'kwargs' is no list of 1 objects"):
+        read_problems(write(row | {"kwargs": []}))
 
 
 def test_an_empty_and_a_missing_file_are_refused(write, tmp_path):
