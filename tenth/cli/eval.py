@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tenth.base.errors import ConfigError, TenthError
+from tenth.base.errors import ConfigError, RunError, TenthError
 from tenth.base.files import text_hash, write_json, write_whole
 from tenth.cli.eval_table import NOTE, WIDTH, Line, extras, markdown, rich_tables
 from tenth.cli.eval_targets import Target, load_network, opened, read_targets
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tenth.pipeline.evaluate_model import Asked
     from tenth.tasks.rewards import Check
 
-DATA_DIR = Path("../shared/data/eval")
 _OVERRIDE = re.compile(r"[a-z_]+=.*", flags=re.DOTALL)
 _SHOWN = 2  # prompts per suite, with --show
 
@@ -47,7 +46,10 @@ def evaluate(
     suite: Annotated[
         str, typer.Option(help="NAME[,NAME]: families (a run's own test set), gsm8k, mmlu, ...")
     ],
-    data: Annotated[Path, typer.Option(help="Where the suites' files are.")] = DATA_DIR,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The directory that holds the suites' files; families needs none."),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option(help="Answers per question, averaged over. Default: 1.")
     ] = None,
@@ -102,7 +104,17 @@ def evaluate(
     except TenthError:
         _finish(named, work)
         raise
-    _finish(named, work)
+    lines = _finish(named, work)
+    without = [target.name for target in named if not _has_answer(target, lines)]
+    if without:
+        raise RunError(
+            f"not one answer of {', '.join(without)} could be judged; the reasons are above, and the "
+            "same command asks again."
+        )
+
+
+def _has_answer(target: Target, lines: Sequence[Line]) -> bool:
+    return any(line.score.accuracy is not None for line in lines if line.model == target.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +135,9 @@ def _recipe(overrides: Sequence[str], **options: Any) -> "EvalRecipe":
     return build_recipe(EvalRecipe, apply_overrides(given, overrides), source="tenth eval")
 
 
-def _suites(names: str, targets: Sequence[Target], recipe: "EvalRecipe", *, data_dir: Path) -> "list[Asked]":
+def _suites(
+    names: str, targets: Sequence[Target], recipe: "EvalRecipe", *, data_dir: Path | None
+) -> "list[Asked]":
     """Every suite that is named, read and checked before anything is asked."""
     from tenth.pipeline.evaluate_model import prepare_suite
     from tenth.tasks.suites.suite import BY_LIKELIHOOD
@@ -228,11 +242,11 @@ def _show(asked: "Sequence[Asked]") -> None:
             typer.echo(f"[right answer] {problem.answer or problem.metadata}\n")
 
 
-def _finish(targets: Sequence[Target], work: _Work) -> None:
+def _finish(targets: Sequence[Target], work: _Work) -> list[Line]:
     """Scores of what is on disk: files first, then the table."""
     lines = [line for target in targets for asked in work.asked if (line := _line(target, asked, work))]
     if not lines:
-        return
+        return lines
     settings = work.recipe.model_dump()
     said = ", ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
     write_json(
@@ -246,6 +260,7 @@ def _finish(targets: Sequence[Target], work: _Work) -> None:
         console.print(each, markup=False)
     console.print(f"{said}\n{NOTE}", style="dim", markup=False)
     console.print(f"Every answer is in {work.out}.", markup=False, soft_wrap=True)
+    return lines
 
 
 def _line(target: Target, asked: "Asked", work: _Work) -> Line | None:

@@ -56,9 +56,13 @@ class Asked:
         return conversation(problem, self.kind, examples=shown, is_bare=self.is_bare)
 
 
-def prepare_suite(name: str, recipe: EvalRecipe, *, data_dir: Path) -> Asked:
+def prepare_suite(name: str, recipe: EvalRecipe, *, data_dir: Path | None) -> Asked:
     """Read a suite's files."""
     suite = find_suite(name)
+    if data_dir is None:
+        raise ConfigError(
+            f"suite '{name}' needs files; give --data DIR, the directory that holds {suite.files}."
+        )
     return Asked(
         name=name,
         kind=suite.kind,

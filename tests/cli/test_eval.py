@@ -13,7 +13,7 @@ from tenth.cli.main import commands
 from tenth.reports.runs import Run, Stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
-from server import Server
+from server import Server, error
 
 STORIES = (
     Path(__file__).parents[2].parent / "shared" / "data" / "checkpoints" / "stories260K" / "stories260K.bin"
@@ -67,6 +67,21 @@ def test_an_api_is_measured_with_its_dollars_and_asked_nothing_twice(server, dat
     assert again.exit_code == 0
     assert server.num_answered == 12
     assert "50.0" in again.output
+
+
+def test_a_model_that_answers_nothing_ends_in_a_sentence_and_a_failure(data, tmp_path, monkeypatch):
+    with Server(script=lambda number, body: error(400)) as broken:
+        monkeypatch.setenv(KEY, broken.key)
+        done = asked(broken, data, tmp_path / "out", "--limit", 2)
+    assert done.exit_code == 1
+    assert "not one answer of r1 could be judged" in str(done.exception)
+    assert "2 failed, most often" in done.output
+
+
+def test_a_suite_of_files_asks_for_their_directory(server):
+    done = run(server.url, "--model", "r1", "--key-env", KEY, "--suite", "gsm8k")
+    assert done.exit_code == 1
+    assert "give --data DIR, the directory that holds gsm8k*test*.jsonl" in str(done.exception)
 
 
 def test_more_questions_are_asked_in_addition(server, data, tmp_path):
