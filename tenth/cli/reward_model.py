@@ -71,7 +71,7 @@ def reward_model(
         typer.echo(f"Stopped; all that was saved is kept. To continue: {typed_command()}", err=True)
         raise typer.Exit(130) from None
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(f"{folds} folds, {repeats} times")
+    table.add_column(f"{folds} folds, {'once' if repeats == 1 else f'{repeats} times'}")
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")
     for each in result.check["candidates"]:
@@ -80,6 +80,6 @@ def reward_model(
     typer.echo(result.check["sentence"])
     scores = result.scores
     typer.echo(
-        f"The reward model is in {result.model_dir}; on {scores['held_out']:,} held-out examples it is right "
-        f"in {scores['accuracy']:.1%}."
+        f"The reward model is in {result.model_dir}; of held-out examples, {scores['held_out']:,} in all, "
+        f"it is right in {scores['accuracy']:.1%}."
     )

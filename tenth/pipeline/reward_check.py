@@ -126,8 +126,9 @@ def verdict(
         "best_baseline": best.name,
         "beyond_best": found[name].beyond(best).to_dict(),
         "is_above": interval.low > mark,
+        "is_telling": found[name].is_telling,
     }
-    if not result["is_above"]:
+    if not result["is_above"] and result["is_telling"]:
         runs = learning_runs(candidate, drawn[:curve_runs], seed=seed)
         full = round(sum(len(trained) for trained, _ in drawn) / len(drawn))
         runs[full] = list(found[name].accuracies)
@@ -163,9 +164,15 @@ def sentence(name: str, check: Mapping[str, Any]) -> str:
     gap = f"{beyond['mean']:+.1%} ({beyond['low']:+.1%} to {beyond['high']:+.1%})"
     if check["is_above"]:
         return f"{name} lies above {best} with its whole interval; the difference is {gap}."
+    short = f"{name} does not lie above {best} with its whole interval"
+    if not check["is_telling"]:
+        return (
+            f"{short}; so few examples allow no other statement, for that interval would reach beyond 0 % or "
+            "100 %: give more of them."
+        )
+    short = f"{short}; the difference is {gap}."
     curve = check["curve"]
     need, (low, high) = curve["pairs_needed"], curve["range_80"]
-    short = f"{name} does not lie above {best} with its whole interval; the difference is {gap}."
     if need is None:
         return f"{short} By its learning curve no number of pairs that can be foretold would do it."
     ends = f"{low:,.0f} to {high:,.0f}" if low and high else f"from {low:,.0f} on" if low else "unknown"

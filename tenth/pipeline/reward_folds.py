@@ -51,10 +51,17 @@ class CrossValidated:
         found = corrected_interval(self.accuracies, tested_per_trained=self.tested_per_trained)
         return Interval(mean=found.mean, low=max(0.0, found.low), high=min(1.0, found.high))
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether the interval ends before 0 and 1; one that would go on says that the data are too few."""
+        found = corrected_interval(self.accuracies, tested_per_trained=self.tested_per_trained)
+        return found.low >= 0 and found.high <= 1
+
     def beyond(self, other: "CrossValidated") -> Interval:
         """Of the difference to another candidate, fold by fold."""
         differences = [one - two for one, two in zip(self.accuracies, other.accuracies, strict=True)]
-        return corrected_interval(differences, tested_per_trained=self.tested_per_trained)
+        found = corrected_interval(differences, tested_per_trained=self.tested_per_trained)
+        return Interval(mean=found.mean, low=max(-1.0, found.low), high=min(1.0, found.high))
 
     def to_dict(self) -> dict[str, Any]:
         """As a result file holds it."""

@@ -18,7 +18,7 @@ from tenth.pipeline.reward_check import (
     tuned,
     verdict,
 )
-from tenth.pipeline.reward_folds import cross_validate, draw_folds
+from tenth.pipeline.reward_folds import CrossValidated, cross_validate, draw_folds
 from tenth.pipeline.reward_model import open_reader
 from tenth.training.optim import OptimKind
 from tenth.training.preference import IdPair, LabelledIds
@@ -88,6 +88,23 @@ def test_a_model_that_falls_short_gets_a_curve_and_one_that_does_not_gets_none(b
     assert oracle["is_above"]
     assert "curve" not in oracle
     assert "oracle lies above shorter wins" in sentence("oracle", oracle)
+
+
+def test_so_few_examples_that_the_interval_is_everything_allow_no_statement():
+    found = {
+        name: CrossValidated(name=name, accuracies=rates, tested_per_trained=1.0)
+        for name, rates in {
+            LONGER: (0.4, 0.2),
+            SHORTER: (0.6, 0.8),
+            WORDS: (0.5, 0.5),
+            "it": (0.2, 0.4),
+        }.items()
+    }
+    check = verdict(found, "it", lambda *_: pytest.fail("no curve"), (), curve_runs=2, seed=1)
+    said = sentence("It", check)
+    assert "so few examples allow no other statement" in said
+    assert "pairs" not in said
+    assert "curve" not in check
 
 
 def test_the_tuned_network_learns_anew_in_every_fold(base):

@@ -50,6 +50,16 @@ def test_the_corrected_interval_by_hand():
     assert found.high - found.mean == pytest.approx(3.182 * math.sqrt(0.5 * s2), abs=1e-4)
 
 
+def test_intervals_stay_where_accuracies_and_differences_can_lie_and_say_when_they_would_not():
+    # two runs and t(1) = 12.71: half the interval is 12.71 sqrt((1/2 + 1/4) 0.02) = 1.56
+    one = CrossValidated(name="a", accuracies=(0.6, 0.8), tested_per_trained=0.25)
+    other = CrossValidated(name="b", accuracies=(0.5, 0.5), tested_per_trained=0.25)
+    assert (one.interval.low, one.interval.high) == (0.0, 1.0)
+    assert (one.beyond(other).low, one.beyond(other).high) == (-1.0, 1.0)
+    assert not one.is_telling
+    assert other.is_telling
+
+
 def test_one_run_says_nothing_about_its_spread():
     found = corrected_interval([0.7], tested_per_trained=0.25)
     assert (found.low, found.high) == (-math.inf, math.inf)
