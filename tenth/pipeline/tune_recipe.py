@@ -66,6 +66,7 @@ class RlRecipe(TuneRecipe):
         None, ge=0
     )  # None: 1 where the file has answers and rewards is empty
     format_weight: float = Field(0.0, ge=0)  # of <think>...</think> <answer>...</answer>
+    language_weight: float = Field(0.0, ge=0)  # of thinking in the row's `language`: en or zh
     reward_timeout_seconds: float = Field(60.0, gt=0)  # for all answers of a step
     steps: int = Field(100, ge=1)
     prompts_per_step: int = Field(16, ge=1)
@@ -107,6 +108,7 @@ class RlRecipe(TuneRecipe):
             "dynamic_sampling": self.dynamic_sampling,
             "accuracy_weight": self.accuracy_weight,
             "format_weight": self.format_weight,
+            "language_weight": self.language_weight,
             "reward_functions": self.rewards,
             "optim": {
                 "kind": self.optimizer,

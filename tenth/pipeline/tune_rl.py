@@ -152,13 +152,17 @@ def _introduction(out: Path, recipe: RlRecipe, split: ProblemSplit) -> Iterator[
     yield f"Reward: {' + '.join(parts)}."
     yield (
         f"{len(split.training):,} problems to train on; {len(split.held_out):,} others are set aside and "
-        f"measured before and after, {recipe.eval_samples} samples each."
+        f"measured before and after, {recipe.eval_samples} sample{'s' * (recipe.eval_samples != 1)} each."
     )
 
 
 def _weights(recipe: RlRecipe) -> dict[str, float]:
     """name -> weight of every reward that counts."""
-    built_in = {"accuracy": recipe.accuracy_weight or 0.0, "format": recipe.format_weight}
+    built_in = {
+        "accuracy": recipe.accuracy_weight or 0.0,
+        "format": recipe.format_weight,
+        "language": recipe.language_weight,
+    }
     names = reward_names(recipe.rewards)
     return {name: weight for name, weight in built_in.items() if weight} | {
         names[spec]: weight for spec, weight in recipe.rewards.items()

@@ -256,8 +256,16 @@ def test_nothing_to_reward_is_refused(run, tmp_path):
         run(rewards=())
     with pytest.raises(ConfigError, match="has no answers to be accurate about"):
         run(accuracy_weight=1)
-    with pytest.raises(ConfigError, match="tenth rl: accuracy_weight and format_weight are both 0"):
+    with pytest.raises(
+        ConfigError, match="tenth rl: accuracy_weight, format_weight and language_weight are"
+    ):
         run(tasks=write_rows(tmp_path / "sums.jsonl", sums()), rewards=(), accuracy_weight=0)
+
+
+def test_every_rule_that_has_a_weight_counts(run, tmp_path):
+    tasks = write_rows(tmp_path / "sums.jsonl", sums())
+    result = run(tasks=tasks, rewards=(), steps=1, format_weight=0.1, language_weight=0.2)
+    assert set(result.before.rewards) == {"accuracy", "format", "language"}
 
 
 @pytest.mark.parametrize(
