@@ -157,7 +157,7 @@ class LiveView:
         self.stages[stage] = StageProgress(name=stage, total_steps=total_steps, started_at=self.clock())
         self._last_line_at = float("-inf")
         if self._live is None:
-            self._print(f"{stage}: {total_steps:,} steps")
+            self._print(f"{stage}: {total_steps:,} step{'s' * (total_steps != 1)}")
 
     def log(self, stage: str, step: int, metrics: Metrics) -> None:
         """New numbers for a line that is there; a stage that nobody announced is announced here."""

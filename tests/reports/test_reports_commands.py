@@ -179,6 +179,14 @@ def test_a_number_that_comes_rarely_stays_in_view():
     assert "bits/byte   1.250" in plain_line(progress, now=2.0)
 
 
+@pytest.mark.parametrize(("steps", "said"), [(1, "base: 1 step"), (1200, "base: 1,200 steps")])
+def test_a_stage_says_how_many_steps_it_has(steps, said):
+    live, file = view(Clock(), terminal=False)
+    with live:
+        live.start_stage("base", total_steps=steps)
+    assert file.getvalue() == f"{said}\n"
+
+
 def test_reinforcement_shows_reward_and_not_loss():
     labels = [column.label for column in columns_for({"reward": 1.0, "loss": 0.0})]
     assert labels == ["reward", "accuracy", "length", "thinks", "entropy"]
