@@ -70,7 +70,7 @@ def describe_run(
         "commit": _commit(),
         "compute_dtype": str(machine.compute_dtype),
         "matmul_peak_flops": machine.peaks,
-        "recipe_folder": str(recipe_folder),
+        "recipe_folder": str(recipe_folder.resolve()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "price_usd_per_hour": price_usd_per_hour,
     }

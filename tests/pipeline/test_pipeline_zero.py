@@ -13,6 +13,7 @@ from tenth.data.shards import load_tokens
 from tenth.pipeline.frozen import held_out_problems
 from tenth.pipeline.measure import FOUR_WAYS, base_modes
 from tenth.pipeline.recipe import ZeroRecipe
+from tenth.pipeline.run_dir import describe_run
 from tenth.pipeline.zero import run_zero
 from tenth.reports.page import write_report
 from tenth.reports.runs import read_run
@@ -51,6 +52,13 @@ def test_the_run_says_what_made_it(reference):
     assert info["threads"] == 1
     assert {"machine", "torch", "commit", "compute_dtype", "created", "price_usd_per_hour"} <= info.keys()
     assert set(info["matmul_peak_flops"]) == {"bf16", "fp32"}
+
+
+def test_a_run_finds_its_recipes_folder_from_wherever_it_is_continued(monkeypatch, tmp_path):
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    describe_run(tmp_path / "run", name="x", recipe_folder=Path("recipes"), price_usd_per_hour=None)
+    assert read_json(tmp_path / "run" / "run.json")["recipe_folder"] == str(tmp_path / "recipes")
 
 
 def test_the_corpus_says_what_it_holds(reference):
