@@ -65,7 +65,7 @@ def test_a_local_teacher_and_a_preset_learn_by_distributions(typed, tmp_path):  
     ("arguments", "sentence"),
     [
         (("small", "small", "--prompts", "a", "--tasks", "b"), "give one of --prompts FILE"),
-        (("small", "nobody", "--prompts", "prompts.jsonl"), "there is no model at nobody, and no preset of that name"),
+        (("small", "nobody", "--prompts", "prompts.jsonl"), "there is no model at nobody, and no preset"),
         (("http://127.0.0.1:9/v1", "small", "--prompts", "prompts.jsonl"), "name one with --model"),
         (("small", "small", "--prompts", "prompts.jsonl", "--kind", "words"), "method = 'words'"),
     ],
