@@ -256,9 +256,7 @@ def test_nothing_to_reward_is_refused(run, tmp_path):
         run(rewards=())
     with pytest.raises(ConfigError, match="has no answers to be accurate about"):
         run(accuracy_weight=1)
-    with pytest.raises(
-        ConfigError, match="tenth rl: accuracy_weight, format_weight and language_weight are"
-    ):
+    with pytest.raises(ConfigError, match="tenth rl: accuracy_weight, format_weight and language_weight are"):
         run(tasks=write_rows(tmp_path / "sums.jsonl", sums()), rewards=(), accuracy_weight=0)
 
 
