@@ -6,7 +6,7 @@ A family draws questions, solves them step by step, and checks answers by parsin
 import random
 
 from tenth.tasks.generated import FAMILIES
-from tenth.tasks.rewards import RewardSet
+from tenth.tasks.rewards import RewardSet, one_by_one
 from tenth.tasks.task import Split, Work, guess_baseline, sample_problems, split_of
 
 
@@ -27,7 +27,7 @@ def main() -> None:
         assert family.check(question, work.answer).is_correct == (kind is not Work.MISTAKE)
 
     # What reinforcement sees: accuracy by the family's checker, format by the tags.
-    rewards = RewardSet(family.check, weights={"accuracy": 1.0, "format": 0.2})
+    rewards = RewardSet(one_by_one(family.check), weights={"accuracy": 1.0, "format": 0.2})
     texts = [
         f"<think>adding from the left</think> <answer>{question.answer}</answer>",
         f"<answer>{question.answer}</answer>",

@@ -28,7 +28,7 @@ from tenth.cli.tune_command import typed_command
 if TYPE_CHECKING:
     from tenth.pipeline.eval_recipe import EvalRecipe
     from tenth.pipeline.evaluate_model import Asked
-    from tenth.tasks.rewards import Check
+    from tenth.tasks.rewards import CheckMany
 
 _OVERRIDE = re.compile(r"[a-z_]+=.*", flags=re.DOTALL)
 _SHOWN = 2  # prompts per suite, with --show
@@ -70,6 +70,12 @@ def evaluate(
         float, typer.Option(min=0.0, help="What an hour of this machine costs, for models in this process.")
     ] = 0.0,
     concurrency: Annotated[int, typer.Option(help="Requests on their way to an API at once.")] = 8,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds until the first byte of an API's answer, after which it is asked again. Default: 600."
+        ),
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print what would be asked, and ask nothing.")] = False,
 ) -> None:
     """Measure models side by side on suites of questions: accuracy, tokens, latency, dollars."""
@@ -84,6 +90,7 @@ def evaluate(
         prices=prices or (),
         budget_usd=budget,
         concurrency=concurrency,
+        timeout_seconds=timeout,
     )
     if not named:
         raise ConfigError("nothing to measure: name a model directory, a run or an API's address.")
@@ -179,10 +186,10 @@ def _measure_all(targets: Sequence[Target], work: _Work) -> None:
 
     with Judge() as judge:
         for target in targets:
-            _measure(target, work, check=judge.check)
+            _measure(target, work, check=judge.check_many)
 
 
-def _measure(target: Target, work: _Work, *, check: "Check") -> None:
+def _measure(target: Target, work: _Work, *, check: "CheckMany") -> None:
     """Ask one target what is missing; where nothing is, nothing is loaded."""
     from tenth.pipeline.evaluate_model import ask_suite, missing_batches
     from tenth.pipeline.likelihood import measure_suite

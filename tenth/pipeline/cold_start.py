@@ -32,7 +32,7 @@ from tenth.rollout.collect import prompt_messages
 from tenth.rollout.pool import SamplerPool
 from tenth.tasks.narration import translate
 from tenth.tasks.readability import FAULTS
-from tenth.tasks.rewards import LANGUAGES, Check
+from tenth.tasks.rewards import LANGUAGES, CheckMany
 from tenth.tasks.shape import R1_SHAPE, ZERO_SHAPE, write_r1, write_summary
 from tenth.tokenizer.chat import Answer, ChatTemplate, Template, split_thinking
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ def build_cold_start(
     pool: SamplerPool,
     tokenizer: Tokenizer,
     template_from: ChatTemplate,
-    check: Check,
+    check: CheckMany,
     section: ColdStartSection,
     seed: int,
     lineage: Mapping[str, str],

@@ -246,7 +246,7 @@ class _Story:
                 directory,
                 said,
                 Filter(
-                    check=judge.check,
+                    check=judge.check_many,
                     min_language=recipe.min_language,
                     max_repetition=recipe.max_repetition,
                 ),

@@ -22,11 +22,12 @@ from tenth.base.files import read_lines, write_lines
 from tenth.base.records import AskParams, Finish, Message, Problem, Reply, Role
 from tenth.base.runlog import RunLog
 from tenth.pipeline.sample_card import Drops, sample_row, write_set
+from tenth.pipeline.sample_filter import rule_of
 from tenth.rollout.collect import prompt_messages
 from tenth.rollout.responder import Responder
 from tenth.tasks.judge import answer_of
 from tenth.tasks.readability import ReadableLimits, faults, repetition
-from tenth.tasks.rewards import Check
+from tenth.tasks.rewards import CheckMany, check_found
 from tenth.tasks.shape import ANY_SHAPE, write_r1
 from tenth.tokenizer.chat import Answer, ChatTemplate, join_thinking, render_trainings, split_thinking
 from tenth.tokenizer.special import THINK
@@ -135,13 +136,15 @@ def _metrics(said: Sequence[Said], *, seconds: float) -> dict[str, float]:
 class Filter:
     """What a reply must be to be learnt from."""
 
-    check: Check
+    check: CheckMany
     min_language: float
     max_repetition: float
 
-    def first_broken(self, said: Said) -> str | None:
-        """The first rule that a reply breaks."""
-        return self._ended(said) or self._verdict(said) or self._fault(said)
+    def first_broken(self, said: Sequence[Said]) -> list[str | None]:
+        """The first rule that each reply breaks."""
+        ended = [self._ended(each) for each in said]
+        wrong = iter(self._not_right([each for each, cut in zip(said, ended, strict=True) if cut is None]))
+        return [cut or next(wrong) or self._fault(each) for each, cut in zip(said, ended, strict=True)]
 
     def _ended(self, said: Said) -> str | None:
         if said.error is not None:
@@ -152,16 +155,16 @@ class Filter:
             return "cut_off"
         return None if said.answer.strip() else "empty"
 
-    def _verdict(self, said: Said) -> str | None:
-        if not said.problem.answer:
-            return "refusal" if _REFUSAL.match(said.answer) else None
-        found = answer_of(said.problem, said.answer, shape=ANY_SHAPE)
-        if found is None:
-            return "no_answer"
-        verdict = self.check(said.problem, found)
-        if verdict.error is not None:
-            return "verifier_error"
-        return None if verdict.is_correct else "wrong"
+    def _not_right(self, said: Sequence[Said]) -> list[str | None]:
+        known = [each for each in said if each.problem.answer]
+        found = [answer_of(each.problem, each.answer, shape=ANY_SHAPE) for each in known]
+        verdicts = iter(check_found(self.check, [each.problem for each in known], found))
+        return [
+            rule_of(next(verdicts))
+            if each.problem.answer
+            else ("refusal" if _REFUSAL.match(each.answer) else None)
+            for each in said
+        ]
 
     def _fault(self, said: Said) -> str | None:
         if said.thinking is None:
@@ -190,10 +193,10 @@ def choose_samples(
     answer as one text, which the student shall write, too; an API hands them out apart."""
     drops, rows = Drops(), []
     seen: set[tuple[str, str]] = set()
-    for each in said:
+    for each, first_broken in zip(said, rules.first_broken(said), strict=True):
         text = _written(each, is_own_text=is_own_text)
         key = (each.problem.problem_id, text)
-        broken = rules.first_broken(each) or ("duplicate" if key in seen else None)
+        broken = first_broken or ("duplicate" if key in seen else None)
         if broken is not None:
             drops.add(broken, each.shown)
             continue

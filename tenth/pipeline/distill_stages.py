@@ -73,7 +73,7 @@ def ask_teacher(directory: Path, work: Work[R1Recipe]) -> Outcome:
             pool=LocalPool(Engine(model, WIDE), tokenizer),
             tokenizer=tokenizer,
             template=Template.DEEPSEEK,
-            check=judge.check,
+            check=judge.check_many,
             section=recipe.rejection.model_copy(update=asked),
             seed=stream_seed(recipe.seed, "distill-data"),
             lineage={"model": f"{recipe.name}, r1", "verifier": "rules"},

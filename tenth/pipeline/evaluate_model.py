@@ -10,7 +10,7 @@ Not here: who the models are and tables (cli/), scores (rollout/suite_scores.py)
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tenth.pipeline.sample_log import SampleLog
 from tenth.rollout.responder import Responder, as_one_text
 from tenth.rollout.suite_scores import Sample
 from tenth.tasks.judge import answer_of
-from tenth.tasks.rewards import Check
+from tenth.tasks.rewards import CheckMany
 from tenth.tasks.shape import AnswerShape
 from tenth.tasks.suites.asking import conversation, same_subject
 from tenth.tasks.suites.judging import Ruling, rule, rule_on
@@ -94,7 +94,7 @@ def ask_suite(
     responder: Responder,
     recipe: EvalRecipe,
     directory: Path,
-    check: Check,
+    check: CheckMany,
     tell: Tell,
 ) -> None:
     """Ask for every answer that is missing on disk; failed ones are missing."""
@@ -108,11 +108,12 @@ def ask_suite(
         params = _params(recipe, asked, count=count)
         replies = responder.respond([asked.conversation(problem) for problem in problems], params)
         share = (time.perf_counter() - begin) / (len(problems) * count)
+        told = [(problem, reply) for problem, group in zip(problems, replies, strict=True) for reply in group]
+        rulings = _rulings(asked, told, check=check)
         log.append(
             [
-                _sample(asked, problem, reply, wall_seconds=share, check=check)
-                for problem, group in zip(problems, replies, strict=True)
-                for reply in group
+                _sample(asked, problem, reply, ruling, wall_seconds=share)
+                for (problem, reply), ruling in zip(told, rulings, strict=True)
             ]
         )
         done += len(problems) * count
@@ -158,10 +159,7 @@ def _params(recipe: EvalRecipe, asked: Asked, *, count: int) -> AskParams:
     )
 
 
-def _sample(asked: Asked, problem: Problem, reply: Reply, *, wall_seconds: float, check: Check) -> Sample:
-    ruling = Ruling(is_correct=False, extracted=None)
-    if reply.error is None:
-        ruling = _ruling(asked, problem, reply, check=check)
+def _sample(asked: Asked, problem: Problem, reply: Reply, ruling: Ruling, *, wall_seconds: float) -> Sample:
     return Sample(
         suite=asked.name,
         problem_id=problem.problem_id,
@@ -185,10 +183,18 @@ def _sample(asked: Asked, problem: Problem, reply: Reply, *, wall_seconds: float
     )
 
 
-def _ruling(asked: Asked, problem: Problem, reply: Reply, *, check: Check) -> Ruling:
+def _rulings(asked: Asked, told: Sequence[tuple[Problem, Reply]], *, check: CheckMany) -> list[Ruling]:
+    """On a batch's answers at once; where asking failed there is nothing to judge."""
+    answered = [(problem, reply) for problem, reply in told if reply.error is None]
+    problems = [problem for problem, _ in answered]
     if asked.shape is None:
-        return rule(problem, reply.text, asked.kind, check=check)
-    answer = answer_of(problem, as_one_text(reply), shape=asked.shape)
-    return (
-        Ruling(is_correct=False, extracted=None) if answer is None else rule_on(problem, answer, check=check)
-    )
+        ruled = rule(problems, [reply.text for _, reply in answered], asked.kind, check=check)
+    else:
+        shape = asked.shape
+        found = [answer_of(problem, as_one_text(reply), shape=shape) for problem, reply in answered]
+        ruled = rule_on(problems, found, check=check)
+    rulings = iter(ruled)
+    return [
+        next(rulings) if reply.error is None else Ruling(is_correct=False, extracted=None)
+        for _, reply in told
+    ]

@@ -24,7 +24,7 @@ from tenth.pipeline.stage import Outcome, open_log
 from tenth.rollout.evaluate import Answer, answer_problems, scores_by_family, scores_by_level
 from tenth.rollout.pool import LocalPool
 from tenth.tasks.judge import Judge
-from tenth.tasks.rewards import Check
+from tenth.tasks.rewards import CheckMany
 from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 from tenth.tokenizer.chat import Template
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -92,7 +92,7 @@ def measure(
 
 def _ask(recipe: ZeroRecipe, model: Transformer, tokenizer: Tokenizer, mode: Mode) -> list[list[Answer]]:
     with Judge() as judge:
-        return ask(recipe, model, tokenizer, mode, problems=held_out_problems(recipe), check=judge.check)
+        return ask(recipe, model, tokenizer, mode, problems=held_out_problems(recipe), check=judge.check_many)
 
 
 def ask(
@@ -102,7 +102,7 @@ def ask(
     mode: Mode,
     *,
     problems: Sequence[Problem],
-    check: Check,
+    check: CheckMany,
 ) -> list[list[Answer]]:
     """Any problems in one mode, a group of judged samples for each."""
     params = SamplingParams(

@@ -20,6 +20,7 @@ from tenth.pipeline.recipe import RlSection
 from tenth.pipeline.stage import Outcome
 from tenth.rollout.evaluate import scores_by_family
 from tenth.tasks import general
+from tenth.tasks.rewards import one_by_one
 from tenth.tasks.shape import R1_SHAPE, AnswerShape, r1_format_score
 from tenth.tasks.task import Split
 from tenth.tokenizer.chat import Template
@@ -61,7 +62,8 @@ def _ask_general(path: Path, work: Work[R1Recipe], model: Transformer) -> None:
     count = min(_MOST_GENERAL, work.recipe.eval.problems_per_family)
     problems = general.general_problems(seed=0, split=Split.TEST, count=count)
     recipe = _with_length_of(work.recipe.all_rl, work.recipe)
-    groups = ask(recipe, model, work.tokenizer(), _GENERAL, problems=problems, check=general.check)
+    check = one_by_one(general.check)
+    groups = ask(recipe, model, work.tokenizer(), _GENERAL, problems=problems, check=check)
     write_lines(path, (row.to_dict() for group in groups for row in group))
 
 

@@ -142,7 +142,7 @@ def _fitting(work: Work[R1Recipe], problems: Sequence[Problem], kind: RewardKind
 def _rule_rewards(section: RlSection, stack: ExitStack) -> RewardSet:
     judge = stack.enter_context(Judge())
     functions = user_functions(section, stack)
-    return RewardSet(judge.check, weights=reward_weights(section), functions=functions, shape=R1_SHAPE)
+    return RewardSet(judge.check_many, weights=reward_weights(section), functions=functions, shape=R1_SHAPE)
 
 
 def _general_rewards(section: AllScenariosSection, reward_models: Path) -> RewardSet:
@@ -151,7 +151,7 @@ def _general_rewards(section: AllScenariosSection, reward_models: Path) -> Rewar
     weights = rules | {"helpful": section.helpful_weight, "safe": section.safe_weight, "truth": 0.0}
     functions = load_scorers(reward_models) | {"truth": GeneralTruth()}
     with Judge() as judge:  # never asked
-        return RewardSet(judge.check, weights=weights, functions=functions, shape=R1_SHAPE)
+        return RewardSet(judge.check_many, weights=weights, functions=functions, shape=R1_SHAPE)
 
 
 def _reinforce(

@@ -25,7 +25,6 @@ from tenth.pipeline.r1_recipe import RejectionSection
 from tenth.pipeline.sample_card import Drops, sample_row, write_set
 from tenth.pipeline.sample_filter import (
     Candidate,
-    Judge,
     Rules,
     at_most,
     is_for_judge,
@@ -38,7 +37,7 @@ from tenth.pipeline.stage import Outcome
 from tenth.rollout.collect import prompt_messages
 from tenth.rollout.pool import SamplerPool
 from tenth.tasks.readability import FAULTS
-from tenth.tasks.rewards import Check
+from tenth.tasks.rewards import CheckMany
 from tenth.tasks.shape import R1_SHAPE
 from tenth.tokenizer.chat import ChatTemplate, split_thinking
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -51,12 +50,12 @@ def build_rejection_set(
     pool: SamplerPool,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    check: Check,
+    check: CheckMany,
     section: RejectionSection,
     seed: int,
     lineage: Mapping[str, str],
     general: Iterable[Mapping[str, Any]],
-    judge: Judge | None = None,
+    judge: CheckMany | None = None,
     judged_by: str = "judge",
     paid: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Outcome:

@@ -7,7 +7,7 @@ Out: parts/NNNN.jsonl; `Candidate`s; the name of a rule, or None.
 Not here: what becomes of those that pass (cold_start.py, rejection.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.tasks.judge import answer_of
 from tenth.tasks.readability import ReadableLimits, faults
-from tenth.tasks.rewards import Check
+from tenth.tasks.rewards import CheckMany, check_found
 from tenth.tasks.shape import AnswerShape
 from tenth.tokenizer.chat import ChatTemplate, render_training, split_thinking
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -32,9 +32,6 @@ from tenth.tokenizer.tokenizer import Tokenizer
 PARTS = "parts"
 _PROMPTS_PER_PART = 128
 _VERIFIER, _BY_JUDGE = "verifier", "judge"  # in a problem's metadata: no rule can check its answer
-
-# Problems with their reference answers, and summaries: many at once, since whoever judges may answer so.
-Judge = Callable[[Sequence[Problem], Sequence[str]], Sequence[Verdict]]
 T = TypeVar("T")
 
 
@@ -52,27 +49,35 @@ class Candidate:
 class Rules:
     """What a candidate must be to be kept."""
 
-    check: Check
+    check: CheckMany
     shape: AnswerShape
     readable: ReadableSection
-    judge: Judge | None = None
+    judge: CheckMany | None = None  # sees the reference answer and the summary
 
-    def first_broken(self, candidate: Candidate) -> str | None:
-        """The first rule that the candidate breaks: ended, right, well-formed, readable.
+    def first_broken(self, candidates: Sequence[Candidate]) -> list[str | None]:
+        """The first rule that each candidate breaks: ended, right, well-formed, readable.
 
         Whether an answer without a rule is right remains open here.
         """
-        if candidate.finish is not Finish.STOP:
-            return "cut_off"
-        wrong = self._no_judge() if is_for_judge(candidate) else self._not_right(candidate)
-        return wrong or self._form(candidate)
+        ended = [each for each in candidates if each.finish is Finish.STOP]
+        wrong = iter(self._not_right([each for each in ended if not is_for_judge(each)]))
+        found = []
+        for each in candidates:
+            if each.finish is not Finish.STOP:
+                broken: str | None = "cut_off"
+            else:
+                broken = self._no_judge() if is_for_judge(each) else next(wrong)
+            found.append(broken or self._form(each))
+        return found
 
     def _no_judge(self) -> str | None:
         return "no_judge" if self.judge is None else None
 
-    def _not_right(self, candidate: Candidate) -> str | None:
-        answer = answer_of(candidate.problem, candidate.text, shape=self.shape)
-        return "no_answer" if answer is None else _rule_of(self.check(candidate.problem, answer))
+    def _not_right(self, candidates: Sequence[Candidate]) -> list[str | None]:
+        problems = [each.problem for each in candidates]
+        answers = [answer_of(each.problem, each.text, shape=self.shape) for each in candidates]
+        verdicts = check_found(self.check, problems, answers)
+        return [rule_of(verdict) for verdict in verdicts]
 
     def _form(self, candidate: Candidate) -> str | None:
         if self.shape.format_score(candidate.text) != 1.0:
@@ -87,14 +92,13 @@ def is_for_judge(candidate: Candidate) -> bool:
     return candidate.problem.metadata.get(_VERIFIER) == _BY_JUDGE
 
 
-def kept_by(rules: Rules, candidates: Iterable[Candidate], drops: Drops) -> list[Candidate]:
+def kept_by(rules: Rules, candidates: Sequence[Candidate], drops: Drops) -> list[Candidate]:
     """Those that break no rule; the others are counted by the first that they break.
 
     The judge is asked last and once, about what is left for it.
     """
     kept = []
-    for candidate in candidates:
-        broken = rules.first_broken(candidate)
+    for candidate, broken in zip(candidates, rules.first_broken(candidates), strict=True):
         if broken is None:
             kept.append(candidate)
         else:
@@ -106,7 +110,7 @@ def kept_by(rules: Rules, candidates: Iterable[Candidate], drops: Drops) -> list
     verdicts = iter(rules.judge([each.problem for each in open_ones], summaries))
     right = []
     for candidate in kept:
-        broken = _rule_of(next(verdicts)) if is_for_judge(candidate) else None
+        broken = rule_of(next(verdicts)) if is_for_judge(candidate) else None
         if broken is None:
             right.append(candidate)
         else:
@@ -179,7 +183,10 @@ def shuffled(items: Sequence[T], *, seed: int, stream: str) -> list[T]:
     return mixed
 
 
-def _rule_of(verdict: Verdict) -> str | None:
+def rule_of(verdict: Verdict | None) -> str | None:
+    """The rule that a judged answer breaks; no verdict: there was no answer."""
+    if verdict is None:
+        return "no_answer"
     if verdict.error is not None:
         return "verifier_error"
     return None if verdict.is_correct else "wrong"

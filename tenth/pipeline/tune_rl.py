@@ -182,7 +182,7 @@ def _rewards(recipe: RlRecipe, split: ProblemSplit) -> Iterator[RewardSet]:
             )
             for spec in recipe.rewards
         }
-        yield RewardSet(judge.check, weights=_weights(recipe), functions=functions, shape=ANY_SHAPE)
+        yield RewardSet(judge.check_many, weights=_weights(recipe), functions=functions, shape=ANY_SHAPE)
 
 
 def _require_memory(recipe: RlRecipe, base: Base) -> None:

@@ -47,7 +47,7 @@ def reinforce_zero(
             model,
             tokenizer,
             build_pool(model, tokenizer, recipe.rl),
-            RewardSet(judge.check, weights=weights, functions=functions),
+            RewardSet(judge.check_many, weights=weights, functions=functions),
         )
         saver = Saver(directory, recipe)
         outcome = reinforce(directory, learner, saver, sinks=sinks, budget_flops=budget_flops)

@@ -9,18 +9,19 @@ In:  problems, a sampler, a checker.  Out: `Answer` rows and `score` dictionarie
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from statistics import fmean, pstdev
 from typing import Any
 
-from tenth.base.records import Finish, Problem, Record
+from tenth.base.records import Completion, Finish, Problem, Record, Verdict
 from tenth.engine.request import SamplingParams
 from tenth.rollout.collect import prompt_ids
 from tenth.rollout.pool import SamplerPool
 from tenth.rollout.words import reflection_per_1k
 from tenth.tasks.judge import answer_of
 from tenth.tasks.readability import ReadableLimits, faults
-from tenth.tasks.rewards import LANGUAGES, Check, language_consistency
+from tenth.tasks.rewards import LANGUAGES, CheckMany, check_found, language_consistency
 from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -54,7 +55,7 @@ class Answer(Record):
 def answer_problems(
     problems: Sequence[Problem],
     pool: SamplerPool,
-    check: Check,
+    check: CheckMany,
     *,
     tokenizer: Tokenizer,
     template: ChatTemplate,
@@ -65,22 +66,18 @@ def answer_problems(
     """Sample and judge; `prefill` forces how the answer begins ("<think>" or "<answer>")."""
     prompts = [prompt_ids(problem, tokenizer, template=template, prefill=prefill) for problem in problems]
     groups = pool.sample(prompts, params)
-    rows = []
-    for problem, group in zip(problems, groups, strict=True):
-        rows.append(
-            [
-                _judge(problem, prefill + each.text, each.finish, len(each.answer_ids), check, shape)
-                for each in group
-            ]
-        )
-    return rows
+    asked = [problem for problem, group in zip(problems, groups, strict=True) for _ in group]
+    said = [replace(each, text=prefill + each.text) for group in groups for each in group]
+    found = [answer_of(problem, each.text, shape=shape) for problem, each in zip(asked, said, strict=True)]
+    verdicts = check_found(check, asked, found)
+    rows = map(_answer, asked, said, found, verdicts, repeat(shape))
+    return [[next(rows) for _ in group] for group in groups]
 
 
-def _judge(
-    problem: Problem, text: str, finish: Finish, tokens: int, check: Check, shape: AnswerShape
+def _answer(
+    problem: Problem, said: Completion, extracted: str | None, verdict: Verdict | None, shape: AnswerShape
 ) -> Answer:
-    extracted = answer_of(problem, text, shape=shape)
-    verdict = None if extracted is None else check(problem, extracted)
+    text, tokens = said.text, len(said.answer_ids)
     return Answer(
         problem_id=problem.problem_id,
         family=problem.task,
@@ -92,7 +89,7 @@ def _judge(
         is_correct=bool(verdict and verdict.is_correct),
         has_format=shape.format_score(text) == 1.0,
         thinks="<think>" in text,
-        finish=finish,
+        finish=said.finish,
         tokens=tokens,
         error=verdict.error if verdict else None,
         language=language_consistency(text, problem.language) if problem.language in LANGUAGES else None,

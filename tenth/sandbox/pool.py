@@ -9,9 +9,9 @@ Not here: containment (sandbox.py).
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Self, TypeVar
 
 from tenth.base.errors import SandboxUnavailable, VerifierError
 from tenth.sandbox.limits import FunctionTests, Outcome, Program, Status, TestResults, Tier
@@ -19,6 +19,7 @@ from tenth.sandbox.sandbox import Sandbox
 
 Job = Program | FunctionTests
 Result = Outcome | TestResults
+T = TypeVar("T")
 
 # Every door that has to be shut: it answers "shut" only if none opened.
 _PROBE = """
@@ -74,7 +75,16 @@ class SandboxPool:
 
     def run_many(self, jobs: Sequence[Job]) -> list[Result | VerifierError]:
         """What became of each job, in order. A VerifierError in a place: nobody knows about that one."""
-        return list(self._started().map(self._run, jobs))
+        return self.read_many(jobs, lambda _, result: result)
+
+    def read_many(self, jobs: Sequence[Job], read: Callable[[int, Result | VerifierError], T]) -> list[T]:
+        """What `read` makes of each job's place and end, in order.
+
+        It is called by the workers, as soon as a job ends: the outputs of thousands need not fit into memory.
+        """
+        return list(
+            self._started().map(lambda place, job: read(place, self._run(job)), range(len(jobs)), jobs)
+        )
 
     def close(self) -> None:
         """End all sandboxes."""

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from tenth.base.errors import DataError, VerifierError
 from tenth.base.records import Problem, Verdict
-from tenth.sandbox.limits import FunctionTests, Limits, Outcome, Program, Status, TestResults
+from tenth.sandbox.limits import FunctionTests, Limits, Program, Status, TestResults
 from tenth.sandbox.pool import Job, Result, SandboxPool
 from tenth.tasks.answer_text import behind_thinking
 
@@ -78,14 +78,19 @@ class CodeChecker:
     def check_many(self, problems: Sequence[Problem], answer_texts: Sequence[str]) -> list[Verdict]:
         """The i-th answer to the i-th problem, all at once."""
         codes = [extract_code(text) for text in answer_texts]
-        jobs: list[list[Job]] = [
+        groups = [
             [] if code is None else list(_jobs(problem, code, self._limits))
             for problem, code in zip(problems, codes, strict=True)
         ]
-        results = iter(self._pool.run_many([job for group in jobs for job in group]))
+        jobs = [each for group in groups for each in group]
+        # What programs print is read and let go one by one: 512 answers to ten inputs may print 10 GiB.
+        passed = iter(
+            self._pool.read_many(
+                [job for job, _ in jobs], lambda place, result: _passed(result, expected=jobs[place][1])
+            )
+        )
         return [
-            _verdict(code, problem, [next(results) for _ in group])
-            for problem, code, group in zip(problems, codes, jobs, strict=True)
+            _verdict(code, [next(passed) for _ in group]) for code, group in zip(codes, groups, strict=True)
         ]
 
     def close(self) -> None:
@@ -99,32 +104,29 @@ class CodeChecker:
         self.close()
 
 
-def passed_tests(problem: Problem, results: Sequence[Result | VerifierError]) -> list[bool]:
-    """Test by test. Raises the VerifierError if there is one."""
-    passed: list[bool] = []
-    outputs = iter(problem.metadata[CODE].get("outputs", ()))
-    for result in results:
-        if isinstance(result, VerifierError):
-            raise result
-        if isinstance(result, TestResults):
-            passed += result.passed
-        elif isinstance(result, Outcome):
-            passed.append(same_output(next(outputs), result.stdout) and result.status is Status.OK)
-    return passed
+def _passed(result: Result | VerifierError, *, expected: str) -> bool | VerifierError:
+    """Whether a program printed what was expected, or functions passed all tests; the error stays."""
+    if isinstance(result, VerifierError):
+        return result
+    if isinstance(result, TestResults):
+        return result.is_all_passed
+    return result.status is Status.OK and same_output(expected, result.stdout)
 
 
-def _jobs(problem: Problem, code: str, limits: Limits) -> Iterator[Job]:
+def _jobs(problem: Problem, code: str, limits: Limits) -> Iterator[tuple[Job, str]]:
+    """What is to be run, each with what it has to print; tests need not print."""
     task = _task(problem)
-    if "tests" in task:
-        yield FunctionTests(
+    if task.get("tests"):
+        tests = FunctionTests(
             source=task.get("prelude", "") + "\n" + code,
             setup=task.get("setup", ""),
             tests=tuple(task["tests"]),
             entry_point=task.get("entry_point"),
             limits=limits,
         )
-    for stdin in task.get("inputs", ()):
-        yield Program(source=code, stdin=stdin, limits=limits)
+        yield tests, ""
+    for stdin, printed in zip(task.get("inputs", ()), task.get("outputs", ()), strict=True):
+        yield Program(source=code, stdin=stdin, limits=limits), printed
 
 
 def _task(problem: Problem) -> Mapping[str, Any]:
@@ -139,9 +141,6 @@ def _task(problem: Problem) -> Mapping[str, Any]:
     return task
 
 
-def _verdict(code: str | None, problem: Problem, results: Sequence[Result | VerifierError]) -> Verdict:
-    try:
-        passed = passed_tests(problem, results) if code is not None else []
-    except VerifierError as error:
-        return Verdict(is_correct=False, extracted=code, error=str(error))
-    return Verdict(is_correct=bool(passed) and all(passed), extracted=code)
+def _verdict(code: str | None, passed: Sequence[bool | VerifierError]) -> Verdict:
+    error = next((str(each) for each in passed if isinstance(each, VerifierError)), None)
+    return Verdict(is_correct=error is None and bool(passed) and all(passed), extracted=code, error=error)

@@ -2,10 +2,11 @@
 math-verify for everything else; and which part of a text it reads.
 
 Why: a batch may mix problems of all kinds, and whoever scores it should not need to know.
-In:  a problem and what a model wrote. Out: the text of its answer; a Verdict.
+In:  problems and what a model wrote. Out: the text of an answer; Verdicts, programs judged side by side.
 Not here: the checkers, the shapes (shape.py).
 """
 
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from tenth.base.records import Problem, Verdict
@@ -34,24 +35,38 @@ def answer_of(problem: Problem, text: str, *, shape: AnswerShape) -> str | None:
 class Judge:
     """One `check` for all problems. Worker processes start only when a problem needs them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, code: CodeChecker | None = None) -> None:
         self._math = MathChecker()
         self._gym = GymChecker()
-        self._code = CodeChecker()
+        self._code = code or CodeChecker()
 
     def check(self, problem: Problem, answer_text: str) -> Verdict:
-        """Judge by the problem's task, or by the columns that make it multiple choice or instructions."""
+        """One answer."""
+        return self._checker_of(problem)(problem, answer_text)
+
+    def check_many(self, problems: Sequence[Problem], answer_texts: Sequence[str]) -> list[Verdict]:
+        """The i-th answer to the i-th problem. Programs that never end are late together, not in turn."""
+        pairs = [
+            (self._checker_of(problem), problem, text)
+            for problem, text in zip(problems, answer_texts, strict=True)
+        ]
+        programs = [(problem, text) for check, problem, text in pairs if check == self._code.check]
+        ran = iter(self._code.check_many(*zip(*programs, strict=True)) if programs else ())
+        return [
+            next(ran) if check == self._code.check else check(problem, text) for check, problem, text in pairs
+        ]
+
+    def _checker_of(self, problem: Problem) -> Callable[[Problem, str], Verdict]:
+        """By the problem's task, or by the columns that make it multiple choice, instructions or code."""
         if problem.task in FAMILIES:
-            return FAMILIES[problem.task].check(problem, answer_text)
+            return FAMILIES[problem.task].check
         if problem.task.startswith(TASK_PREFIX):
-            return self._gym.check(problem, answer_text)
+            return self._gym.check
         if INSTRUCTIONS in problem.metadata:
-            return check_instructions(problem, answer_text)
+            return check_instructions
         if is_choice(problem):
-            return check_choice(problem, answer_text)
-        if is_code(problem):
-            return self._code.check(problem, answer_text)
-        return self._math.check(problem, answer_text)
+            return check_choice
+        return self._code.check if is_code(problem) else self._math.check
 
     def close(self) -> None:
         """End the workers."""

@@ -18,6 +18,8 @@ from tenth.tasks.judge import answer_of
 from tenth.tasks.shape import ZERO_SHAPE, AnswerShape
 
 Check = Callable[[Problem, str], Verdict]
+# The i-th answer to the i-th problem: many at once, since whoever judges may work on many at a time.
+CheckMany = Callable[[Sequence[Problem], Sequence[str]], Sequence[Verdict]]
 
 LANGUAGES = ("en", "zh")
 BUILT_IN = ("accuracy", "format", "language")
@@ -39,6 +41,21 @@ def language_consistency(text: str, language: str) -> float:
     if chinese + latin == 0:
         return 1.0
     return (chinese if language == "zh" else latin) / (chinese + latin)
+
+
+def one_by_one(check: Check) -> CheckMany:
+    """For rules that gain nothing from many at once."""
+    return lambda problems, answers: [check(*pair) for pair in zip(problems, answers, strict=True)]
+
+
+def check_found(
+    check: CheckMany, problems: Sequence[Problem], answers: Sequence[str | None]
+) -> list[Verdict | None]:
+    """Verdicts on the answers that were found in their texts, all at once; None where there was none."""
+    found = [pair for pair in zip(problems, answers, strict=True) if pair[1] is not None]
+    texts = [answer for _, answer in found if answer is not None]
+    verdicts = iter(check([problem for problem, _ in found], texts) if found else ())
+    return [None if answer is None else next(verdicts) for answer in answers]
 
 
 class BatchReward(Protocol):
@@ -66,7 +83,7 @@ class RewardSet:
 
     def __init__(
         self,
-        check: Check,
+        check: CheckMany,
         *,
         weights: Mapping[str, float],
         functions: Mapping[str, BatchReward] | None = None,
@@ -97,10 +114,12 @@ class RewardSet:
         """One `Scored` per text; the i-th text answers the i-th problem."""
         ids = completion_ids if completion_ids is not None else [() for _ in texts]
         columns, errors = self._function_columns(problems, texts, ids)
+        pairs = list(zip(problems, texts, strict=True))
+        answers = [answer_of(problem, text, shape=self._shape) for problem, text in pairs]
+        verdicts = self._verdicts(problems, answers)
         scored = []
-        for index, (problem, text) in enumerate(zip(problems, texts, strict=True)):
-            answer = answer_of(problem, text, shape=self._shape)
-            rewards, error = self._rule_rewards(problem, text, answer)
+        for index, ((problem, text), answer) in enumerate(zip(pairs, answers, strict=True)):
+            rewards, error = self._rule_rewards(problem, text, verdicts[index])
             extra = {name: column[index] for name, column in columns.items()}
             rewards |= {name: value for name, value in extra.items() if value is not None}
             total = sum(self._weights[name] * value for name, value in rewards.items())
@@ -110,16 +129,20 @@ class RewardSet:
             )
         return scored
 
+    def _verdicts(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict | None]:
+        """None where accuracy earns nothing; no answer is a wrong one."""
+        if "accuracy" not in self._weights:
+            return [None] * len(answers)
+        verdicts = check_found(self._check, problems, answers)
+        return [verdict or Verdict(is_correct=False) for verdict in verdicts]
+
     def _rule_rewards(
-        self, problem: Problem, text: str, answer: str | None
+        self, problem: Problem, text: str, verdict: Verdict | None
     ) -> tuple[dict[str, float], str | None]:
         rewards: dict[str, float] = {}
-        error = None
-        if "accuracy" in self._weights:
-            verdict = Verdict(is_correct=False) if answer is None else self._check(problem, answer)
-            error = verdict.error
-            if error is None:
-                rewards["accuracy"] = float(verdict.is_correct)
+        error = verdict.error if verdict else None
+        if verdict and error is None:
+            rewards["accuracy"] = float(verdict.is_correct)
         if "format" in self._weights:
             rewards["format"] = self._shape.format_score(text)
         if "language" in self._weights:

@@ -184,7 +184,7 @@ def use_suites(path: Path) -> None:
         for problem in load_suite(suite.name, path):
             conversation(problem, suite.kind)[-1].content.encode()
             if suite.kind not in ("code", "math", "number", "continuation", "options"):  # judged elsewhere
-                rule(problem, ANSWER, suite.kind, check=None)
+                rule([problem], [ANSWER], suite.kind, check=None)
 
 
 def use_reward(path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tenth.base.records import Completion, Finish, Problem, Verdict
 from tenth.engine.request import SamplingParams
 from tenth.rollout.collect import prompt_ids
+from tenth.tasks.rewards import one_by_one
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
 from tenth.tokenizer.train import train_bpe
@@ -67,6 +68,7 @@ def make_problem(number: int, *, task: str = "sums", language: str = "en", **met
     )
 
 
+@one_by_one
 def check_equal(problem: Problem, text: str) -> Verdict:
     """Right when equal; the answer "crash" breaks the verifier."""
     if text == "crash":

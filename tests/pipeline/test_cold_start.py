@@ -155,6 +155,26 @@ def test_every_part_draws_with_a_seed_of_its_own(build):
     assert len(set(pool.seeds)) == 2
 
 
+def test_a_filter_checks_all_answers_that_ended_in_one_go():
+    asked = []
+
+    def check(problems, answers):
+        asked.append(answers)
+        return check_equal(problems, answers)
+
+    rules = Rules(check=check, shape=ZERO_SHAPE, readable=ColdStartSection().readable)
+    texts = (zero("so", 8), zero("so", 7), "7", zero("so 7", 7))
+    finishes = (Finish.STOP, Finish.STOP, Finish.STOP, Finish.LENGTH)
+    candidates = [
+        Candidate(problem=make_problem(7), text=text, tokens=5, finish=finish)
+        for text, finish in zip(texts, finishes, strict=True)
+    ]
+    drops = Drops()
+    assert kept_by(rules, candidates, drops) == [candidates[1]]
+    assert asked == [["8", "7"]]
+    assert list(drops.counts) == ["wrong", "no_answer", "cut_off"]
+
+
 @given(st.lists(st.sampled_from(list(KINDS)), max_size=20))
 def test_each_sample_is_kept_or_dropped_by_exactly_one_first_rule(texts):
     rules = Rules(check=check_equal, shape=ZERO_SHAPE, readable=ColdStartSection().readable)

@@ -57,7 +57,7 @@ def ask(responder, directory, *, asked=ASKED, **settings):
             responder=responder,
             recipe=recipe,
             directory=directory,
-            check=judge.check,
+            check=judge.check_many,
             tell=lambda *_: None,
         )
     return kept_samples(asked, recipe, directory=directory)

@@ -153,6 +153,25 @@ def test_answers_are_judged_with_their_forced_beginning():
     )  # what the model wrote, eos too
 
 
+def test_all_samples_of_all_problems_are_judged_in_one_go():
+    tokenizer, asked = make_tokenizer(), []
+
+    def check(problems, answers):
+        asked.append(list(zip((each.problem_id for each in problems), answers, strict=True)))
+        return check_equal(problems, answers)
+
+    groups = answer_problems(
+        [make_problem(1), make_problem(2)],
+        ScriptedPool([["<answer>2</answer>", "1"], ["<answer>3</answer>", "<answer>2</answer>"]], tokenizer),
+        check,
+        tokenizer=tokenizer,
+        template=Template.ZERO_SHORT,
+        params=SamplingParams(max_new_tokens=8, n=2),
+    )
+    assert asked == [[("p1", "2"), ("p2", "3"), ("p2", "2")]]
+    assert [[each.is_correct for each in group] for group in groups] == [[True, False], [False, True]]
+
+
 def test_an_answer_comes_back_from_its_row():
     row = answer(is_correct=True, finish=Finish.LENGTH, extracted=None)
     assert Answer.from_dict(row.to_dict()) == row

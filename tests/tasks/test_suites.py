@@ -119,9 +119,9 @@ def test_a_published_row_is_read_and_its_answers_are_judged(tmp_path, name):
     assert asked.language == ("zh" if name == "cmath" else "en")
     with Judge() as judge:
         kind = SUITES[name].kind
-        assert rule(asked, right, kind, check=judge.check).is_correct
-        assert not rule(asked, wrong, kind, check=judge.check).is_correct
-        unread = rule(asked, "<think>" + right, kind, check=judge.check)
+        assert rule([asked], [right], kind, check=judge.check_many)[0].is_correct
+        assert not rule([asked], [wrong], kind, check=judge.check_many)[0].is_correct
+        (unread,) = rule([asked], ["<think>" + right], kind, check=judge.check_many)
         assert (unread.is_correct, unread.extracted) == (False, None)
 
 
@@ -232,7 +232,7 @@ def test_the_right_answer_of_a_published_row_is_judged_right_in_its_box(name):
     with Judge() as judge:
         for asked in load_suite(name, DATA, limit=40):
             text = f"Some words, 12 of them.\n\\boxed{{{asked.answer}}}"
-            assert rule(asked, text, SUITES[name].kind, check=judge.check).is_correct, asked
+            assert rule([asked], [text], SUITES[name].kind, check=judge.check_many)[0].is_correct, asked
 
 
 @needs_data
@@ -241,4 +241,4 @@ def test_published_solutions_are_read_like_a_models_answers():
     with Judge() as judge:
         for asked in load_suite("gsm8k", DATA, limit=40):
             solution = f"{asked.metadata['solution']}\n#### {asked.answer}"
-            assert rule(asked, solution, AnswerKind.NUMBER, check=judge.check).is_correct
+            assert rule([asked], [solution], AnswerKind.NUMBER, check=judge.check_many)[0].is_correct

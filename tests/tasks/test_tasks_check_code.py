@@ -1,3 +1,4 @@
+import gc
 import json
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from tenth.base.errors import DataError, SandboxUnavailable, VerifierError
 from tenth.base.records import Problem
+from tenth.sandbox.limits import Outcome, Program, TestResults
 from tenth.sandbox.pool import SandboxPool, find_tier
 from tenth.tasks.check_code import CodeChecker, extract_code, same_output
 from tenth.tasks.code_sets import read_humaneval, read_mbpp
@@ -105,6 +107,51 @@ def test_the_judge_sends_code_to_the_sandbox(checker):
         assert judge.check(DOUBLE, "double = lambda x: 2 * x").is_correct
 
 
+class Recording(SandboxPool):
+    """Everything passes; how many came together is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def read_many(self, jobs, read):
+        self.sizes.append(len(jobs))
+        return [read(place, TestResults(passed=(True,), reasons=("",))) for place in range(len(jobs))]
+
+
+def test_all_programs_of_a_batch_run_side_by_side_and_verdicts_keep_their_order():
+    pool = Recording()
+    number, endless = make_problem("sum", "3+4?", "7"), "while True: pass"
+    with Judge(code=CodeChecker(pool=pool)) as judge:
+        verdicts = judge.check_many(
+            [DOUBLE, number, DOUBLE, number, DOUBLE], [endless, "7", "", "8", endless]
+        )
+        assert [each.is_correct for each in verdicts] == [True, True, False, False, True]
+        assert pool.sizes == [2]
+        texts = [IN_R1_SHAPE, "<think>\n7\n</think>\n\\boxed{7}", IN_R1_SHAPE]
+        scored = RewardSet(judge.check_many, weights={"accuracy": 1.0}, shape=R1_SHAPE).score(
+            [DOUBLE, number, DOUBLE], texts
+        )
+        assert [each.reward for each in scored] == [1.0] * 3
+        assert pool.sizes == [2, 2]
+
+
+def test_a_judge_that_sees_no_program_starts_no_sandbox():
+    with Judge(code=CodeChecker(pool=Refusing())) as judge:
+        assert [each.is_correct for each in judge.check_many([make_problem("sum", "3+4?", "7")], ["7"])] == [
+            True
+        ]
+
+
+def test_what_a_program_prints_is_let_go_as_soon_as_it_is_read(checker):
+    def alive(_, result):
+        assert result.stdout
+        return sum(type(each) is Outcome for each in gc.get_objects())
+
+    with SandboxPool(workers=1) as pool:
+        assert len(set(pool.read_many([Program(source="print(1)")] * 4, alive))) == 1
+
+
 IN_R1_SHAPE = "<think>\nTwice.\n</think>\nAs asked:\n```python\ndef double(x): return 2 * x\n```"
 IN_TAGS = "<think>Twice.</think> <answer>```python\ndef double(x): return 2 * x\n```</answer>"
 
@@ -113,7 +160,7 @@ IN_TAGS = "<think>Twice.</think> <answer>```python\ndef double(x): return 2 * x\
     ("shape", "text"), [(R1_SHAPE, IN_R1_SHAPE), (ANY_SHAPE, IN_R1_SHAPE), (ZERO_SHAPE, IN_TAGS)]
 )
 def test_a_program_that_fits_into_no_box_earns_its_reward(checker, shape, text):
-    rewards = RewardSet(checker.check, weights={"accuracy": 1.0}, shape=shape)
+    rewards = RewardSet(checker.check_many, weights={"accuracy": 1.0}, shape=shape)
     right, wrong = rewards.score([DOUBLE] * 2, [text, text.replace("2 *", "3 *")])
     assert (right.rewards, right.error) == ({"accuracy": 1.0}, None)
     assert wrong.rewards == {"accuracy": 0.0}
@@ -128,14 +175,19 @@ def test_a_program_is_read_behind_the_thinking_alone_and_numbers_stay_in_their_b
 
 
 class Forbidden(SandboxPool):
-    def run_many(self, jobs):
+    def read_many(self, jobs, read):
         assert not jobs
         return []
 
 
+class Refusing(SandboxPool):
+    def read_many(self, jobs, read):
+        raise AssertionError("nothing was to run")
+
+
 class Failing(SandboxPool):
-    def run_many(self, jobs):
-        return [VerifierError("the sandbox ended unexpectedly.") for _ in jobs]
+    def read_many(self, jobs, read):
+        return [read(place, VerifierError("the sandbox ended unexpectedly.")) for place in range(len(jobs))]
 
 
 # the published sets

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from tenth.base.errors import ConfigError, VerifierError
 from tenth.base.records import Verdict
 from tenth.tasks.generated import FAMILIES
-from tenth.tasks.rewards import RewardSet, language_consistency
+from tenth.tasks.rewards import RewardSet, language_consistency, one_by_one
 from tenth.tasks.shape import ZERO_SHAPE, extract_answer, format_score
 from tenth.tasks.task import problem
 
 GOOD = "<think>3+5=8</think> <answer>8</answer>"
 
 
+@one_by_one
 def equals(item, text):
     return Verdict(is_correct=text == item.answer, extracted=text)
 
@@ -103,7 +104,21 @@ def test_rewards_are_named_and_their_weighted_sum_is_the_reward():
     assert (right.answer, nothing.answer, nothing.error) == ("8", None, None)
 
 
+def test_all_answers_are_checked_in_one_go_and_texts_without_one_not_at_all():
+    asked = []
+
+    def check(problems, answers):
+        asked.append(answers)
+        return equals(problems, answers)
+
+    texts = [GOOD, "8", GOOD.replace("r>8", "r>9")]
+    scored = RewardSet(check, weights={"accuracy": 1.0}).score([EIGHT] * 3, texts)
+    assert [each.reward for each in scored] == [1.0, 0.0, 0.0]
+    assert asked == [["8", "9"]]
+
+
 def test_a_verifier_error_is_not_a_wrong_answer():
+    @one_by_one
     def broken(item, text):
         return Verdict(is_correct=False, error="ran past its deadline")
 
@@ -153,7 +168,9 @@ def test_a_generated_problem_is_scored_by_its_family():
     family = FAMILIES["sort"]
     made = family.make(random.Random(0), level=4)
     text = f"<think>by eye</think> <answer>{made.answer}</answer>"
-    assert RewardSet(family.check, weights={"accuracy": 1.0}).score([made], [text])[0].reward == 1.0
+    assert (
+        RewardSet(one_by_one(family.check), weights={"accuracy": 1.0}).score([made], [text])[0].reward == 1.0
+    )
 
 
 def test_what_counts_as_the_answer_can_be_said():
