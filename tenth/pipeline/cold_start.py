@@ -5,8 +5,9 @@ right and readable, the thinking brought into the question's language, a summary
 Why: reinforcement that begins from these answers keeps thinking in a form that people can follow.
 In:  training problems, a sampler of R1-Zero, a checker, a way of rewriting.
 Out: samples.jsonl (at most one answer per prompt), what was dropped and a card beside it.
-By default the rewriting is by template: words of narration are translated, the summary is one sentence. A
-large run hands over a rewriter that asks a model. Either way the rewritten answer is judged again.
+By default the rewriting is by template: words of narration are translated, the summary is one sentence with
+the answer in a box. A program, or a reply under instructions, fits into none and is its own summary. A large
+run hands over a rewriter that asks a model. Either way the rewritten answer is judged again.
 Not here: the rules (sample_filter.py), the fine-tuning (supervised.py).
 """
 
@@ -30,6 +31,8 @@ from tenth.pipeline.sample_filter import (
 from tenth.pipeline.stage import Outcome
 from tenth.rollout.collect import prompt_messages
 from tenth.rollout.pool import SamplerPool
+from tenth.tasks.check_code import extract_code, is_code, write_code
+from tenth.tasks.judge import is_whole
 from tenth.tasks.narration import translate
 from tenth.tasks.readability import FAULTS
 from tenth.tasks.rewards import LANGUAGES, CheckMany
@@ -44,16 +47,25 @@ _TEMPLATE_REWRITER = "template"
 
 
 def rewrite_by_template(problems: Sequence[Problem], answers: Sequence[Answer]) -> list[str | None]:
-    """Narration in the question's language, then one sentence with the answer."""
+    """Narration in the question's language, then one sentence with the answer, or what fits into no box."""
     return [
-        write_r1(
-            translate((each.thinking or "").strip(), language=problem.language),
-            write_summary(each.answer, language=problem.language),
-        )
+        write_r1(_thinking(problem, each), _summary(problem, each.answer))
         if problem.language in LANGUAGES
         else None
         for problem, each in zip(problems, answers, strict=True)
     ]
+
+
+def _thinking(problem: Problem, answer: Answer) -> str:
+    """Where programs are asked for, a line that begins with "next" or "so" may be one of code."""
+    thinking = (answer.thinking or "").strip()
+    return thinking if is_code(problem) else translate(thinking, language=problem.language)
+
+
+def _summary(problem: Problem, answer: str) -> str:
+    if is_code(problem):
+        return write_code(extract_code(answer) or "")
+    return answer if is_whole(problem) else write_summary(answer, language=problem.language)
 
 
 def build_cold_start(

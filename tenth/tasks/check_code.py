@@ -49,6 +49,11 @@ def extract_code(text: str) -> str | None:
     return code if code.strip() and len(code) <= MAX_CODE_CHARS else None
 
 
+def write_code(code: str) -> str:
+    """The block that `extract_code` reads it back from."""
+    return f"```python\n{code.rstrip()}\n```"
+
+
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
     """(language, body) of every block that ends."""
     start = 0

@@ -20,13 +20,18 @@ from tenth.tasks.reasoning_gym import TASK_PREFIX, GymChecker
 from tenth.tasks.shape import AnswerShape, extract_answer
 
 
+def is_whole(problem: Problem) -> bool:
+    """Whether an answer is all that is said behind the thinking: a program, a reply under instructions."""
+    return is_code(problem) or INSTRUCTIONS in problem.metadata
+
+
 def answer_of(problem: Problem, text: str, *, shape: AnswerShape) -> str | None:
     """What the problem's checker reads: the one answer in its shape.
 
     A program or a reply under instructions fits into no box: of those it reads all behind the thinking, or
     what stands between answer tags.
     """
-    if not is_code(problem) and INSTRUCTIONS not in problem.metadata:
+    if not is_whole(problem):
         return shape.extract(text)
     tagged = extract_answer(text)
     return behind_thinking(text) if tagged is None else tagged

@@ -20,8 +20,8 @@ _THINK, _END = "<think>", "</think>"
 _CODE = "```"
 _GARBLED = "\ufffd"  # what decoding leaves of a character whose bytes were not all sampled
 _ANSWER_TAG = re.compile(r"</?answer>")
-# Answers and LaTeX commands belong to no language.
-_NO_WORDS = re.compile(r"<answer>.*?</answer>|\\[A-Za-z]+(?:\{[^{}]*\})?", flags=re.DOTALL)
+# Answers, programs and LaTeX commands belong to no language.
+_NO_WORDS = re.compile(r"<answer>.*?</answer>|```.*?```|\\[A-Za-z]+(?:\{[^{}]*\})?", flags=re.DOTALL)
 # Long runs of letters are cut up, so that a loop inside one "word" shows as well.
 _UNIT = re.compile(r"[A-Za-z]{1,8}|\S")
 _UNITS_PER_GRAM = 12  # longer than a step of working, so that steps alike in form do not count

@@ -3,12 +3,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenth.base.errors import DataError, SandboxUnavailable, VerifierError
 from tenth.base.records import Problem
 from tenth.sandbox.limits import Outcome, Program, TestResults
 from tenth.sandbox.pool import SandboxPool, find_tier
-from tenth.tasks.check_code import CodeChecker, extract_code, same_output
+from tenth.tasks.check_code import CodeChecker, extract_code, same_output, write_code
 from tenth.tasks.code_sets import read_humaneval, read_mbpp
 from tenth.tasks.judge import Judge, answer_of
 from tenth.tasks.problem_files import read_prompts
@@ -58,6 +60,11 @@ ECHO = problem(inputs=["1 2\n", "3\n"], outputs=["2 1\n", "3"])
 )
 def test_the_last_python_block_behind_the_thinking_is_the_answer(text, code):
     assert extract_code(text) == code
+
+
+@given(st.text(st.characters(exclude_characters="`"), min_size=1).filter(str.strip))
+def test_a_written_program_is_read_back_up_to_blanks_at_its_end(code):
+    assert extract_code(f"<think>\n</think>\n{write_code(code)}") == code.rstrip() + "\n"
 
 
 def test_space_between_words_does_not_count_but_words_do():

@@ -79,6 +79,12 @@ def test_a_summary_in_the_wrong_language_is_a_fault_and_its_answer_has_no_langua
     assert found(zero("3+4=7", "true"), "zh") == ()
 
 
+def test_a_program_in_the_summary_has_no_language_and_is_no_fault():
+    assert found(r1("3+4=7", "```python\nprint(7)\n```"), "zh") == ()
+    assert found(r1("3+4=7", "So:\n```python\nprint(7)\n```"), "zh") == ("language",)
+    assert found(r1("3+4=7", "```python\nprint(7)"), "zh") == ("language",)  # a block that never ends
+
+
 def test_a_language_without_a_rule_is_not_judged():
     assert found(zero("drei und 四 ist sieben"), "de") == ()
 
