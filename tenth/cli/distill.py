@@ -62,6 +62,12 @@ def distill(
         float | None, typer.Option(help="Dollars that may be spent; asking stops before more are.")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests on their way to an API at once.")] = 8,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds until the first byte of an API's answer; then it is asked again. Default: 600."
+        ),
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where an API's replies are kept, for several runs to share.")
     ] = None,
@@ -83,6 +89,7 @@ def distill(
         prices=[prices] if prices else (),
         budget_usd=budget,
         concurrency=concurrency,
+        timeout_seconds=timeout,
     )
     values = {
         "teacher": teacher,

@@ -21,7 +21,7 @@ from tenth.reports.runs import BASE, ZERO, Run, find_run, read_run
 if TYPE_CHECKING:
     import torch
 
-    from tenth.endpoint.settings import EndpointSettings, Prices
+    from tenth.endpoint.settings import EndpointSettings, Limits, Prices
     from tenth.model.transformer import Transformer
     from tenth.pipeline.recipe import ZeroRecipe
     from tenth.rollout.responder import Responder
@@ -86,6 +86,7 @@ def read_targets(
     prices: Sequence[str],
     budget_usd: float | None,
     concurrency: int,
+    timeout_seconds: float | None = None,
 ) -> list[Target]:
     """Every target; the options of endpoints go to the addresses in their order, or one to all."""
     urls = [text for text in texts if "://" in text]
@@ -109,6 +110,7 @@ def read_targets(
         raise ConfigError(f"--concurrency {concurrency} must be from 1 to 1024.")
     if urls and not models:
         raise ConfigError(f"{urls[0]} serves several models; name one with --model, such as deepseek-chat.")
+    limits = _limits(timeout_seconds, has_address=bool(urls))
     targets: list[Target] = []
     for text in texts:
         if "://" in text:
@@ -121,6 +123,7 @@ def read_targets(
                     prices=_nth(prices, number),
                     budget_usd=budget_usd,
                     concurrency=concurrency,
+                    limits=limits,
                 )
             )
         else:
@@ -192,6 +195,21 @@ def parse_prices(text: str) -> "Prices":
     return Prices(hit_usd=values[0], miss_usd=values[1], output_usd=values[2])
 
 
+def _limits(timeout_seconds: float | None, *, has_address: bool) -> "Limits":
+    from tenth.endpoint.settings import Limits
+
+    if timeout_seconds is None:
+        return Limits()
+    if not has_address:
+        raise ConfigError("--timeout goes with an address such as https://api.deepseek.com/v1; add one.")
+    if not 0 < timeout_seconds <= Limits().total_seconds:
+        raise ConfigError(
+            f"--timeout {timeout_seconds:g} must be more than 0 and at most {Limits().total_seconds:g} "
+            "seconds: by then a whole answer must have come."
+        )
+    return Limits(header_seconds=timeout_seconds)
+
+
 def _nth(values: Sequence[str], number: int) -> str | None:
     if not values:
         return None
@@ -206,6 +224,7 @@ def _endpoint(
     prices: str | None,
     budget_usd: float | None,
     concurrency: int,
+    limits: "Limits",
 ) -> Target:
     from tenth.endpoint.settings import EndpointSettings
 
@@ -216,6 +235,7 @@ def _endpoint(
         prices=parse_prices(prices) if prices else None,
         budget_usd=budget_usd,
         concurrency=concurrency,
+        limits=limits,
     )
     settings.key()  # a missing one is said now
     return Target(name=model, endpoint=settings)
@@ -238,10 +258,18 @@ def _local(text: str) -> Target:
         run = read_run(find_run(text, root=RUNS_DIR))
     except RunError as error:
         raise RunError(f"no model is at {text}, and {error}") from error
-    return Target(name=run.name, model_dir=_final_model(run), run=run)
+    return Target(name=run.name, model_dir=final_model(run), run=run)
 
 
-def _final_model(run: Run) -> Path:
+def refuse_run(path: Path) -> None:
+    """A run where a model is meant: its model is named."""
+    if (path / "run.json").exists():
+        raise RunError(
+            f"{path} is a run, and a model is needed; name the run's: {final_model(read_run(path))}"
+        )
+
+
+def final_model(run: Run) -> Path:
     """Of a run of somebody's own, its model; else that of R1, or of R1-Zero."""
     found = [run.path / "model", *(stage.path / "model" for name in _FINAL if (stage := run.stage(name)))]
     model_dir = next((path for path in found if path.is_dir()), None)

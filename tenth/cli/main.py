@@ -22,6 +22,7 @@ from tenth.cli import (
     freeze,
     init,
     inspect,
+    judge_pairs,
     quantize,
     report,
     reward_model,
@@ -48,6 +49,7 @@ commands.command(cls=CommandWithKeys)(distill.distill)
 commands.command(name="eval")(eval.evaluate)
 commands.add_typer(runs.app, name="runs")
 commands.command(name="reward-model", epilog=reward_model.KEYS)(reward_model.reward_model)
+commands.command(name="judge-pairs")(judge_pairs.judge_pairs)
 commands.command()(report.report)
 commands.command()(chat.chat)
 commands.command()(inspect.inspect)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tenth.base.config import apply_overrides, build_recipe
 from tenth.base.errors import ConfigError
+from tenth.cli.eval_targets import refuse_run
 from tenth.cli.tune_command import run_name, typed_command
 
 _KINDS = ("helpful", "safe")
@@ -43,6 +44,7 @@ def reward_model(
     """Train a reward model on preferences, and measure it beside simple rules."""
     if kind not in _KINDS:
         raise ConfigError(f"--kind {kind} is not known; choose helpful or safe.")
+    refuse_run(model)
     from tenth.native.process import tune_process  # torch: not for `--help`
 
     tune_process()

@@ -57,8 +57,13 @@ def rl(
     }
     run_dir = out or Path("runs") / run_name(model, "rl")
     result = run_in_view(run_rl, values, overrides or [], out=run_dir, plain=plain)
-    measured_on = f"{result.before.problems} held-out problems × {result.before.samples} samples"
-    print_result(_rows(result.before, result.after), model_dir=run_dir / "model", measured_on=measured_on)
+    before = result.before
+    measured_on = f"{_counted(before.problems, 'held-out problem')} × {_counted(before.samples, 'sample')}"
+    print_result(_rows(before, result.after), model_dir=run_dir / "model", measured_on=measured_on)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _rows(before: "HeldOut", after: "HeldOut") -> list[tuple[str, ...]]:

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
+from tenth.cli.eval_targets import refuse_run
+
 _RECIPES = Path(__file__).parents[1] / "pipeline" / "tune_recipe.py"
 _ACCURACY = (
     "accuracy_weight is of a right answer: 1 where the file has answers and no --reward is given, else 0."
@@ -80,6 +82,7 @@ def run_in_view(
     from tenth.cli.live import LiveView
     from tenth.cli.tensorboard import TensorBoardSink
 
+    refuse_run(Path(values["model"]))
     command = typed_command()
     console = Console(force_terminal=False if plain else None)
     given = {name: value for name, value in values.items() if value is not None}

@@ -65,8 +65,8 @@ def read_preferences(paths: Sequence[Path]) -> PreferenceSet:
     labelled: list[LabelledAnswer] = []
     dropped: dict[str, list[str]] = {}
     for row in _rows(paths):
-        found = _labelled(row) if "label" in row.values else _pair(row)
-        reason = _unusable(found)
+        found = _labelled(row) if "label" in row.values else pair_of(row)
+        reason = unusable(found)
         if reason:
             dropped.setdefault(reason, []).append(row.place)
         elif isinstance(found, PreferencePair):
@@ -117,7 +117,8 @@ def _rows(paths: Sequence[Path]) -> Iterator[Row]:
     return (row for path in paths for row in read_rows(Path(path)))
 
 
-def _pair(row: Row) -> PreferencePair:
+def pair_of(row: Row) -> PreferencePair:
+    """A row of `chosen` and `rejected` in any of the shapes."""
     chosen, rejected = (last_text(row, field=field) for field in ("chosen", "rejected"))
     if any(row.values.get(name) is not None for name in (*PROMPT_FIELDS, "conversations", "messages")):
         turns = prompt_messages(row)
@@ -154,7 +155,7 @@ def _labelled(row: Row) -> LabelledAnswer:
     )
 
 
-def _unusable(found: PreferencePair | LabelledAnswer) -> str | None:
+def unusable(found: PreferencePair | LabelledAnswer) -> str | None:
     """Why a row teaches nothing; None where it does."""
     if not found.prompt.strip():
         return "there is no question, or not the same for both answers"

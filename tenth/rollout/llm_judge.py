@@ -108,6 +108,7 @@ class JudgedPair:
     comparison: Comparison
     margin: float | None
     num_judgments: int
+    error: str | None = None  # why a judgment is missing, the first one that is
 
 
 def judge_pairs(
@@ -129,11 +130,8 @@ def judge_pairs(
     found = iter(_asked(responder, prompts, replace(params, n=1), read=_read_scores))
     judged = []
     for each in comparisons:
-        orders = [
-            [scores for scores in islice(found, judgments_per_order) if not isinstance(scores, str)]
-            for _ in range(2)
-        ]
-        judged.append(_judged(each, forward=orders[0], backward=orders[1]))
+        forward, backward = (list(islice(found, judgments_per_order)) for _ in range(2))
+        judged.append(_judged(each, forward=forward, backward=backward))
     return judged
 
 
@@ -234,13 +232,18 @@ def _read_scores(text: str) -> tuple[float, float] | None:
 def _judged(
     comparison: Comparison,
     *,
-    forward: Sequence[tuple[float, float]],
-    backward: Sequence[tuple[float, float]],
+    forward: Sequence[tuple[float, float] | str],
+    backward: Sequence[tuple[float, float] | str],
 ) -> JudgedPair:
-    margin = None
-    if forward and backward:  # one order alone would keep its bias
-        margin = (mean(a - b for a, b in forward) + mean(b - a for a, b in backward)) / 2
-    return JudgedPair(comparison=comparison, margin=margin, num_judgments=len(forward) + len(backward))
+    leads = [a - b for a, b in (each for each in forward if not isinstance(each, str))]
+    lags = [b - a for a, b in (each for each in backward if not isinstance(each, str))]
+    is_known = bool(leads and lags)  # one order alone would keep its bias
+    return JudgedPair(
+        comparison=comparison,
+        margin=(mean(leads) + mean(lags)) / 2 if is_known else None,
+        num_judgments=len(leads) + len(lags),
+        error=next((each for each in (*forward, *backward) if isinstance(each, str)), None),
+    )
 
 
 def _marked(name: str, text: str) -> str:
