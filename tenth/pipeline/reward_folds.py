@@ -4,6 +4,8 @@ Why: a few hundred pairs leave an accuracy uncertain by several points, and the 
 folds overlap, so their accuracies vary together: the naive interval is far too narrow. Nadeau and Bengio
 (Inference for the Generalization Error, Machine Learning 52, 2003, section 3) widen it: with J runs and
 variance s2 of their accuracies, mean +- t(J - 1) sqrt((1/J + tested/trained) s2).
+Folds may agree by chance and leave no variance at all, so the interval never ends inside Wilson's (Probable
+Inference, JASA 22, 1927) for as many examples as were tested: no accuracy is known better than those allow.
 In:  which prompt each example belongs to, and candidates: functions from (places to learn from, places to be
      tested on, seed) to margins, above 0 where the candidate is right.
 Out: `CrossValidated` per candidate; all meet the same folds, so differences can be judged fold by fold.
@@ -44,12 +46,15 @@ class CrossValidated:
     name: str
     accuracies: tuple[float, ...]
     tested_per_trained: float
+    num_examples: int  # distinct ones, each tested once per repeat
 
     @property
     def interval(self) -> Interval:
         """Of the accuracy, which lies between 0 and 1."""
         found = corrected_interval(self.accuracies, tested_per_trained=self.tested_per_trained)
-        return Interval(mean=found.mean, low=max(0.0, found.low), high=min(1.0, found.high))
+        least = wilson_interval(found.mean, num_examples=self.num_examples)
+        low, high = min(found.low, least.low), max(found.high, least.high)
+        return Interval(mean=found.mean, low=max(0.0, low), high=min(1.0, high))
 
     @property
     def is_telling(self) -> bool:
@@ -98,6 +103,7 @@ def cross_validate(
 ) -> dict[str, CrossValidated]:
     """Every candidate on every fold. `keep` is told after each fold; what it was told is `known` later on."""
     share = fmean(len(tested) / len(trained) for trained, tested in drawn)
+    num_examples = len({place for _, tested in drawn for place in tested})
     found = {}
     for name, candidate in candidates.items():
         accuracies = list((known or {}).get(name, ()))
@@ -105,7 +111,12 @@ def cross_validate(
             if number >= len(accuracies):
                 accuracies.append(accuracy_of(candidate(trained, tested, seed + number)))
                 keep(name, accuracies)
-        found[name] = CrossValidated(name=name, accuracies=tuple(accuracies), tested_per_trained=share)
+        found[name] = CrossValidated(
+            name=name,
+            accuracies=tuple(accuracies),
+            tested_per_trained=share,
+            num_examples=num_examples,
+        )
     return found
 
 
@@ -117,6 +128,15 @@ def corrected_interval(values: Sequence[float], *, tested_per_trained: float) ->
     error = math.sqrt((1 / len(values) + tested_per_trained) * variance(values))
     half = student_t_quantile(0.975, degrees=len(values) - 1) * error
     return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def wilson_interval(share: float, *, num_examples: int) -> Interval:
+    """Wilson's score interval of a share of `num_examples` independent examples, 95 %."""
+    z = 1.959964
+    grown = 1 + z * z / num_examples
+    middle = (share + z * z / (2 * num_examples)) / grown
+    spread = math.sqrt(share * (1 - share) / num_examples + (z / (2 * num_examples)) ** 2)
+    return Interval(mean=share, low=middle - z * spread / grown, high=middle + z * spread / grown)
 
 
 def student_t_quantile(share: float, *, degrees: int) -> float:

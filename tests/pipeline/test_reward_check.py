@@ -92,7 +92,7 @@ def test_a_model_that_falls_short_gets_a_curve_and_one_that_does_not_gets_none(b
 
 def test_so_few_examples_that_the_interval_is_everything_allow_no_statement():
     found = {
-        name: CrossValidated(name=name, accuracies=rates, tested_per_trained=1.0)
+        name: CrossValidated(name=name, accuracies=rates, tested_per_trained=1.0, num_examples=100)
         for name, rates in {
             LONGER: (0.4, 0.2),
             SHORTER: (0.6, 0.8),

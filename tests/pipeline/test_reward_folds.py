@@ -10,6 +10,7 @@ from tenth.pipeline.reward_folds import (
     cross_validate,
     draw_folds,
     student_t_quantile,
+    wilson_interval,
 )
 
 PROMPTS = [f"q{place % 7}" for place in range(20)]  # some prompts have several pairs
@@ -50,10 +51,24 @@ def test_the_corrected_interval_by_hand():
     assert found.high - found.mean == pytest.approx(3.182 * math.sqrt(0.5 * s2), abs=1e-4)
 
 
+def test_wilsons_interval_is_that_of_the_printed_examples():
+    # Newcombe (Statistics in Medicine 17, 1998, table I, method 3): 81 of 263 and 0 of 20
+    found = wilson_interval(81 / 263, num_examples=263)
+    assert (found.low, found.high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
+    found = wilson_interval(0.0, num_examples=20)
+    assert (found.low, found.high) == (pytest.approx(0.0), pytest.approx(0.1611, abs=5e-5))
+
+
+def test_folds_that_agree_by_chance_are_no_more_certain_than_their_examples():
+    found = CrossValidated(name="a", accuracies=(0.0,) * 5, tested_per_trained=0.25, num_examples=20)
+    assert (found.interval.mean, found.interval.low) == (0.0, 0.0)
+    assert found.interval.high == pytest.approx(0.1611, abs=5e-5)
+
+
 def test_intervals_stay_where_accuracies_and_differences_can_lie_and_say_when_they_would_not():
     # two runs and t(1) = 12.71: half the interval is 12.71 sqrt((1/2 + 1/4) 0.02) = 1.56
-    one = CrossValidated(name="a", accuracies=(0.6, 0.8), tested_per_trained=0.25)
-    other = CrossValidated(name="b", accuracies=(0.5, 0.5), tested_per_trained=0.25)
+    one = CrossValidated(name="a", accuracies=(0.6, 0.8), tested_per_trained=0.25, num_examples=20)
+    other = CrossValidated(name="b", accuracies=(0.5, 0.5), tested_per_trained=0.25, num_examples=20)
     assert (one.interval.low, one.interval.high) == (0.0, 1.0)
     assert (one.beyond(other).low, one.beyond(other).high) == (-1.0, 1.0)
     assert not one.is_telling
@@ -66,8 +81,8 @@ def test_one_run_says_nothing_about_its_spread():
 
 
 def test_a_difference_is_judged_fold_by_fold():
-    one = CrossValidated(name="a", accuracies=(0.6, 0.8, 0.7), tested_per_trained=0.25)
-    other = CrossValidated(name="b", accuracies=(0.5, 0.7, 0.6), tested_per_trained=0.25)
+    one = CrossValidated(name="a", accuracies=(0.6, 0.8, 0.7), tested_per_trained=0.25, num_examples=20)
+    other = CrossValidated(name="b", accuracies=(0.5, 0.7, 0.6), tested_per_trained=0.25, num_examples=20)
     difference = one.beyond(other)
     assert (difference.low, difference.high) == pytest.approx((0.1, 0.1))
     assert one.interval.low < 0.6
