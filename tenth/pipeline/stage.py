@@ -8,13 +8,14 @@ settings made may be removed (flow.py asks).
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenth.base.errors import RunError
+from tenth.base.errors import DataError, RunError
 from tenth.base.files import read_json, text_hash, write_json
 from tenth.base.runlog import MetricSink, RunLog
 from tenth.checkpoint.whole_dir import PARTIAL, remove_directory
@@ -80,6 +81,19 @@ def run_stages(
             },
         )
         tell(stage.name, outcome)
+
+
+def done_number(directory: Path, name: str) -> float:
+    """`seconds`, `tokens` or `flops` of a stage that has ended."""
+    path = directory / _DONE
+    found = read_json(path)
+    value = found.get(name) if isinstance(found, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise DataError(
+            f"{path}: {name} is not what a stage writes; restore the file, or remove it and run the stage "
+            "again."
+        )
+    return value
 
 
 def require_ready(run_dir: Path, stages: Sequence[Stage], *, only: str | None = None) -> None:

@@ -35,6 +35,7 @@ from tenth.model.lora import DEFAULT, LoraConfig, attach_lora, default_targets, 
 from tenth.model.transformer import Transformer
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.run_dir import RECIPE, changed_settings, describe_run
+from tenth.pipeline.stage import done_number
 from tenth.pipeline.tune_recipe import TuneRecipe
 from tenth.tokenizer.chat import ChatTemplate
 from tenth.tokenizer.tokenizer import Tokenizer
@@ -209,7 +210,7 @@ def stage_named(run_dir: Path, name: str) -> Path:
 
 def write_card(run_dir: Path, card: ModelCard, base: Base, recipe: TuneRecipe) -> None:
     """README.md of `model/`, when everything is known that will be."""
-    seconds = sum(read_json(path)["seconds"] for path in sorted(run_dir.glob("*/DONE.json")))
+    seconds = sum(done_number(path.parent, "seconds") for path in sorted(run_dir.glob("*/DONE.json")))
     info = read_json(run_dir / "run.json")
     threads = f"{info['threads']} thread{'' if info['threads'] == 1 else 's'}"
     cost = f"{show_seconds(seconds)} on {info['machine']['cpu']}, {threads}"

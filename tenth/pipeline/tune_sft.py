@@ -23,7 +23,7 @@ from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.saver import Saver
 from tenth.pipeline.sft_trainer import ExampleSplit, SftPlan, SftTrainer, num_steps, split_examples
-from tenth.pipeline.stage import Outcome, Stage, adopt_records, open_log, run_stages
+from tenth.pipeline.stage import Outcome, Stage, adopt_records, done_number, open_log, run_stages
 from tenth.pipeline.tune import (
     Base,
     begin_run,
@@ -220,7 +220,7 @@ def sft_plan(recipe: SftRecipe) -> SftPlan:
 
 def _card(run: SftRun, command: str, result: SftResult) -> ModelCard:
     recipe, path = run.recipe, Path(run.recipe.data)
-    tokens = read_json(stage_named(run.run_dir, "sft") / "DONE.json")["tokens"]
+    tokens = done_number(stage_named(run.run_dir, "sft"), "tokens")
     return ModelCard(
         name=f"{run.base.name}-sft",
         datasets=(f"{path.name} ({file_hash(path)}, {len(run.split.training)} examples)",),

@@ -9,13 +9,12 @@ command line asks reports/ for it).
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tenth.base.files import read_json
 from tenth.base.runlog import MetricSink
 from tenth.pipeline import base, controls
 from tenth.pipeline.flow import Call, Flow, Work, run_flow
 from tenth.pipeline.measure import FOUR_WAYS, Mode, base_modes, measure
 from tenth.pipeline.recipe import FlowName, ZeroRecipe
-from tenth.pipeline.stage import Outcome, Stage
+from tenth.pipeline.stage import Outcome, Stage, done_number
 from tenth.pipeline.zero_card import write_zero_card
 from tenth.pipeline.zero_rl import reinforce_zero
 
@@ -89,7 +88,7 @@ def control_stages(work: Work[ZeroRecipe]) -> list[Stage]:
         return reinforce_zero(directory, formatted, work.model("base"), work.tokenizer(), sinks=work.sinks)
 
     def imitate(directory: Path) -> Outcome:
-        tokens = read_json(work.dirs["zero"] / "DONE.json")["tokens"]
+        tokens = done_number(work.dirs["zero"], "tokens")
         return controls.imitate_steps(
             directory, recipe, work.model("base"), work.tokenizer(), tokens=tokens, sinks=work.sinks
         )

@@ -15,6 +15,7 @@ from tenth.base.files import read_json, write_whole
 from tenth.base.units import show_seconds
 from tenth.checkpoint.model_card import ModelCard
 from tenth.pipeline.recipe import ZeroRecipe
+from tenth.pipeline.stage import done_number
 
 _BEFORE = ("01-documents", "02-base")  # what every model of a run is made from
 
@@ -57,7 +58,7 @@ def cost_of(stage_dirs: Sequence[Path], *, recipe: ZeroRecipe) -> str | None:
     records = [path / "DONE.json" for path in dict.fromkeys(stage_dirs)]
     if not all(path.exists() for path in records):
         return None
-    seconds = sum(read_json(path)["seconds"] for path in records)
+    seconds = sum(done_number(path.parent, "seconds") for path in records)
     info = read_json(stage_dirs[0].parent / "run.json")
     price = recipe.price_usd_per_hour
     return (
