@@ -73,7 +73,7 @@ def evaluate(
     timeout: Annotated[
         float | None,
         typer.Option(
-            help="Seconds until the first byte of an API's answer, after which it is asked again. Default: 600."
+            help="Seconds until the first byte of an API's answer; then it is asked again. Default: 600."
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print what would be asked, and ask nothing.")] = False,

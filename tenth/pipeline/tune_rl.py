@@ -34,7 +34,7 @@ from tenth.pipeline.reinforce import (
     rollout_row,
 )
 from tenth.pipeline.saver import Saver
-from tenth.pipeline.stage import Outcome, Stage, adopt_records, open_log, run_stages
+from tenth.pipeline.stage import Outcome, Stage, adopt_records, done_number, open_log, run_stages
 from tenth.pipeline.tune import (
     Base,
     adapter_of,
@@ -289,7 +289,7 @@ class _Run:
 
 def _card(run: _Run, command: str, before: HeldOut, after: HeldOut) -> ModelCard:
     recipe, path = run.recipe, Path(run.recipe.tasks)
-    tokens = read_json(run.run_dir / "02-rl" / "DONE.json")["tokens"]
+    tokens = done_number(run.run_dir / "02-rl", "tokens")
     return ModelCard(
         name=f"{run.base.name}-rl",
         datasets=(f"{path.name} ({file_hash(path)}, {len(run.split.training)} problems)",),
