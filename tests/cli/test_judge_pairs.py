@@ -16,7 +16,7 @@ from tenth.data.rows import read_rows
 sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 from reward_base import write_base
-from server import Server
+from server import Act, Server
 
 
 def score(messages):
@@ -185,6 +185,13 @@ def test_what_cannot_work_is_one_sentence_and_leaves_nothing(judged, tmp_path, r
     assert sentence in str(found.exception)
     assert "\n" not in str(found.exception)
     assert not list(tmp_path.glob("pairs.*"))
+
+
+def test_a_judge_that_keeps_silent_is_waited_for_as_long_as_was_said(judged, monkeypatch):
+    monkeypatch.setattr("tenth.endpoint.client.wait_before_retry", lambda *_, **__: None)
+    with Server(answer=score, script=lambda number, body: Act(wait_seconds=0.5)) as server:
+        found = judged(server, [{"prompt": "q", "first": "7", "second": "1"}], "--timeout", "0.05")
+    assert "sent nothing for 0.05 s" in str(found.exception)
 
 
 def test_a_judge_that_talks_garbage_is_quoted(judged, tmp_path):

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 from tune_models import REWARDS, make_model, without_answers, write_rows
 
+from tenth.base.errors import RunError
 from tenth.checkpoint.model_dir import load_model
 from tenth.cli import main
+from tenth.cli.eval_targets import refuse_run
 
 ROOT = Path(__file__).parents[2]
 STORIES = ROOT.parent / "shared/data/checkpoints/stories260K/stories260K.bin"
@@ -107,3 +109,14 @@ def test_ctrl_c_says_what_to_type_to_continue(monkeypatch, tmp_path, kind):
     assert done.exit_code == 130
     again = shlex.join(["tenth", *arguments])
     assert done.stderr == f"Stopped; all that was saved is kept. To continue: {again}\n"
+
+
+def test_a_run_in_the_place_of_a_model_is_told_by_the_name_of_its_model(tmp_path):
+    run = tmp_path / "story"
+    for stage in ("02-base", "04-zero"):
+        (run / stage / "model").mkdir(parents=True)
+    (run / "run.json").write_text('{"format_version": 1, "name": "story"}')
+    (run / "recipe.json").write_text("{}")
+    with pytest.raises(RunError, match=f"story is a run, .* name the run's: {run / '04-zero' / 'model'}"):
+        refuse_run(run)
+    refuse_run(run / "04-zero" / "model")

@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from tenth.base.errors import RunError
+from tenth.base.errors import DataError, RunError
 from tenth.pipeline.stage import (
     Outcome,
     Stage,
     StageClock,
     adopt_records,
+    done_number,
     open_log,
     remove_stages,
     renew_stage,
@@ -51,6 +52,15 @@ class Story:
 @pytest.fixture
 def story(tmp_path):
     return Story(tmp_path / "story")
+
+
+@pytest.mark.parametrize("text", ["", '{"tokens": 3', "[]", "{}", '{"tokens": null}', '{"tokens": -1}'])
+def test_a_damaged_record_of_a_finished_stage_is_named(tmp_path, text):
+    (tmp_path / "DONE.json").write_text(text)
+    with pytest.raises(DataError, match=r"DONE\.json"):
+        done_number(tmp_path, "tokens")
+    (tmp_path / "DONE.json").write_text('{"tokens": 3.5}')
+    assert done_number(tmp_path, "tokens") == 3.5
 
 
 def test_stages_run_in_order_and_say_what_came_out(story):
