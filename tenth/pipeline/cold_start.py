@@ -31,12 +31,12 @@ from tenth.pipeline.sample_filter import (
 from tenth.pipeline.stage import Outcome
 from tenth.rollout.collect import prompt_messages
 from tenth.rollout.pool import SamplerPool
-from tenth.tasks.check_code import extract_code, is_code, write_code
-from tenth.tasks.judge import is_whole
+from tenth.tasks.check_code import is_code
+from tenth.tasks.judge import summary_of
 from tenth.tasks.narration import translate
 from tenth.tasks.readability import FAULTS
 from tenth.tasks.rewards import LANGUAGES, CheckMany
-from tenth.tasks.shape import R1_SHAPE, ZERO_SHAPE, write_r1, write_summary
+from tenth.tasks.shape import R1_SHAPE, ZERO_SHAPE, write_r1
 from tenth.tokenizer.chat import Answer, ChatTemplate, Template, split_thinking
 from tenth.tokenizer.tokenizer import Tokenizer
 
@@ -49,7 +49,7 @@ _TEMPLATE_REWRITER = "template"
 def rewrite_by_template(problems: Sequence[Problem], answers: Sequence[Answer]) -> list[str | None]:
     """Narration in the question's language, then one sentence with the answer, or what fits into no box."""
     return [
-        write_r1(_thinking(problem, each), _summary(problem, each.answer))
+        write_r1(_thinking(problem, each), summary_of(problem, each.answer))
         if problem.language in LANGUAGES
         else None
         for problem, each in zip(problems, answers, strict=True)
@@ -60,12 +60,6 @@ def _thinking(problem: Problem, answer: Answer) -> str:
     """Where programs are asked for, a line that begins with "next" or "so" may be one of code."""
     thinking = (answer.thinking or "").strip()
     return thinking if is_code(problem) else translate(thinking, language=problem.language)
-
-
-def _summary(problem: Problem, answer: str) -> str:
-    if is_code(problem):
-        return write_code(extract_code(answer) or "")
-    return answer if is_whole(problem) else write_summary(answer, language=problem.language)
 
 
 def build_cold_start(

@@ -38,7 +38,7 @@ from tenth.pipeline.lock import only_writer
 from tenth.pipeline.machine import Machine
 from tenth.pipeline.sample_card import SAMPLES
 from tenth.pipeline.sft_trainer import ExampleSplit, num_steps
-from tenth.pipeline.stage import Outcome, Stage, open_log, run_stages
+from tenth.pipeline.stage import Outcome, Stage, done_number, open_log, run_stages
 from tenth.pipeline.tune import Base, begin_run, lora_config, stage_named, write_card
 from tenth.pipeline.tune_draw import hold_out
 from tenth.pipeline.tune_problems import require_room
@@ -332,7 +332,7 @@ def _card(story: _Story, run: SftRun, command: str, result: DistillResult) -> Mo
         DistillKind.ON_POLICY: "towards its distributions over the student's own answers",
     }[recipe.method]
     name = "loss" if recipe.method is DistillKind.SFT else f"{recipe.distill_config().direction} KL"
-    tokens = read_json(stage_named(story.out, "sft") / "DONE.json")["tokens"]
+    tokens = done_number(stage_named(story.out, "sft"), "tokens")
     return ModelCard(
         name=f"{story.base.name}-distilled",
         datasets=(f"Prompts of {path.name} ({story.hashes['prompts']}), answered by {story.teacher.name}",),

@@ -31,7 +31,7 @@ from tenth.pipeline.r1_recipe import R1Recipe
 from tenth.pipeline.recipe import ZeroRecipe
 from tenth.pipeline.rejection import build_rejection_set
 from tenth.pipeline.sample_card import SAMPLES
-from tenth.pipeline.stage import Outcome
+from tenth.pipeline.stage import Outcome, done_number
 from tenth.pipeline.supervised import supervise
 from tenth.pipeline.zero_rl import reinforce_zero
 from tenth.rollout.collect import prompt_ids
@@ -108,9 +108,9 @@ def tune_student(directory: Path, work: Work[R1Recipe]) -> Outcome:
 def reinforce_student(directory: Path, work: Work[R1Recipe]) -> Outcome:
     """The control: the student's base under R1-Zero's rewards, for as much compute as distillation took."""
     recipe = work.recipe
-    stages = {"sft": "student", "teacher": "student-data", "base": "student-base"}
-    spent = {name: read_json(work.dirs[stage] / "DONE.json") for name, stage in stages.items()}
-    learning, sampling = float(spent["sft"]["flops"]), float(spent["teacher"]["flops"])
+    learning, sampling, pretraining = (
+        done_number(work.dirs[stage], "flops") for stage in ("student", "student-data", "student-base")
+    )
     reached: dict[str, dict[str, Any]] = {}
     for name, budget in {EARLY_MODEL: learning, MODEL: learning + sampling}.items():
         path = directory / f"{name}.json"
@@ -134,13 +134,13 @@ def reinforce_student(directory: Path, work: Work[R1Recipe]) -> Outcome:
     compute = {
         "distillation": {
             "training_flops": learning,
-            "training_tokens": spent["sft"]["tokens"],
+            "training_tokens": done_number(work.dirs["student"], "tokens"),
             "teacher_sampling_flops": sampling,
-            "teacher_sampling_tokens": spent["teacher"]["tokens"],
+            "teacher_sampling_tokens": done_number(work.dirs["student-data"], "tokens"),
         },
         "control_without_sampling": reached[EARLY_MODEL],
         "control_with_sampling": reached[MODEL],
-        "base_flops": spent["base"]["flops"],  # of either side
+        "base_flops": pretraining,  # of either side
     }
     write_json(directory / COMPUTE, compute)
     return Outcome(summary=compute, tokens=reached[MODEL]["tokens"], flops=reached[MODEL]["flops"])

@@ -2,7 +2,8 @@
 
 DeepSeek-R1 (arXiv:2501.12948v2) B.3.2: DeepSeek-V3 brings R1-Zero's thinking into a natural style and the
 question's language, and a prompt of its own makes a summary that adds no step.
-In:  questions and solutions.  Out: thinking and summary, or None where the reply has no such two parts.
+A program, or a reply under instructions, is its own summary: no model may touch it.
+In:  questions and solutions.  Out: thinking and summary, or None where the reply has no such parts.
 Whether the result is still right and readable is for the rules to say, and they must be asked again.
 Not here: rewriting by template (pipeline/cold_start.py), who answers (responder.py).
 """
@@ -14,24 +15,23 @@ from types import MappingProxyType
 
 from tenth.base.records import AskParams, Message, Problem, Role
 from tenth.rollout.responder import Responder
+from tenth.tasks.judge import is_whole, summary_of
 from tenth.tasks.shape import write_r1
 from tenth.tokenizer.chat import Answer
 
 REWRITE_PARAMS = AskParams(max_tokens=16384)
 _LANGUAGES: Mapping[str, str] = MappingProxyType({"en": "English", "zh": "Chinese"})
-_PARTS = re.compile(r"\s*<reasoning>(.*)</reasoning>\s*<summary>(.*)</summary>\s*", flags=re.DOTALL)
+_PARTS = re.compile(r"\s*<reasoning>(.*)</reasoning>\s*(?:<summary>(.*)</summary>\s*)?", flags=re.DOTALL)
 _TAGS = re.compile(r"</?(?:reasoning|summary|think|answer)>")
 
-# Own names for the two parts: servers cut <think> out of what a model writes.
+# Own names for the parts: servers cut <think> out of what a model writes.
 _PROMPT = """\
 Below are a question and notes that lead to its answer. Write them anew for a reader.
 
 First the reasoning, in {language} throughout, in the first person, in whole sentences and short paragraphs: \
 the same steps in the same order, doubts and corrections included. Add no step, leave out none that matters, \
 and change no result, even if you would do it otherwise. No headings, no code blocks.
-Then a summary in {language}: how the answer follows, in a few sentences that hold nothing new, with the \
-final answer once in \\boxed{{}}.
-
+{summary}
 Question:
 {question}
 
@@ -44,10 +44,12 @@ Answer of the notes:
 Reply in exactly this form:
 <reasoning>
 ...
-</reasoning>
-<summary>
-...
-</summary>"""
+</reasoning>{form}"""
+_SUMMARY = """\
+Then a summary in {language}: how the answer follows, in a few sentences that hold nothing new, with the \
+final answer once in \\boxed{{}}.
+"""
+_SUMMARY_FORM = "\n<summary>\n...\n</summary>"
 
 
 def rewrite_reasoning(
@@ -65,7 +67,10 @@ def rewrite_reasoning(
     if not conversations:
         return []
     replies = responder.respond(conversations, replace(params, n=1))
-    return [None if reply.error else _parts(reply.text) for (reply,) in replies]
+    return [
+        None if reply.error else _parts(problem, answer, reply.text)
+        for problem, answer, (reply,) in zip(problems, answers, replies, strict=True)
+    ]
 
 
 class Rewriter:
@@ -81,18 +86,22 @@ class Rewriter:
 
 
 def _prompt(problem: Problem, answer: Answer) -> str:
+    language, is_done = _LANGUAGES.get(problem.language, problem.language), is_whole(problem)
     return _PROMPT.format(
-        language=_LANGUAGES.get(problem.language, problem.language),
+        language=language,
+        summary="" if is_done else _SUMMARY.format(language=language),
         question=problem.prompt,
         thinking=(answer.thinking or "").strip(),
         answer=answer.answer.strip(),
+        form="" if is_done else _SUMMARY_FORM,
     )
 
 
-def _parts(text: str) -> Answer | None:
+def _parts(problem: Problem, answer: Answer, text: str) -> Answer | None:
     found = _PARTS.fullmatch(text)
     if found is None:
         return None
-    thinking, summary = found[1].strip(), found[2].strip()
-    is_clean = bool(thinking and summary) and not _TAGS.search(thinking + summary)
+    thinking = found[1].strip()
+    summary = summary_of(problem, answer.answer) if is_whole(problem) else (found[2] or "").strip()
+    is_clean = bool(thinking and summary) and not _TAGS.search(thinking + (found[2] or ""))
     return Answer(thinking, summary) if is_clean else None

@@ -1,5 +1,5 @@
 """Which checker judges which problem: our families', reasoning-gym's, multiple choice, instructions, code, or
-math-verify for everything else; and which part of a text it reads.
+math-verify for everything else; which part of a text it reads, and how R1 writes that part down.
 
 Why: a batch may mix problems of all kinds, and whoever scores it should not need to know.
 In:  problems and what a model wrote. Out: the text of an answer; Verdicts, programs judged side by side.
@@ -11,13 +11,13 @@ from typing import Self
 
 from tenth.base.records import Problem, Verdict
 from tenth.tasks.answer_text import behind_thinking
-from tenth.tasks.check_code import CodeChecker, is_code
+from tenth.tasks.check_code import CodeChecker, extract_code, is_code, write_code
 from tenth.tasks.check_math import MathChecker
 from tenth.tasks.choice import check_choice, is_choice
 from tenth.tasks.generated import FAMILIES
 from tenth.tasks.ifeval.check import INSTRUCTIONS, check_instructions
 from tenth.tasks.reasoning_gym import TASK_PREFIX, GymChecker
-from tenth.tasks.shape import AnswerShape, extract_answer
+from tenth.tasks.shape import AnswerShape, extract_answer, write_summary
 
 
 def is_whole(problem: Problem) -> bool:
@@ -35,6 +35,13 @@ def answer_of(problem: Problem, text: str, *, shape: AnswerShape) -> str | None:
         return shape.extract(text)
     tagged = extract_answer(text)
     return behind_thinking(text) if tagged is None else tagged
+
+
+def summary_of(problem: Problem, answer: str) -> str:
+    """What stands behind R1's thinking: a sentence with the answer in its box, or what fits into none."""
+    if is_code(problem):
+        return write_code(extract_code(answer) or "")
+    return answer if is_whole(problem) else write_summary(answer, language=problem.language)
 
 
 class Judge:

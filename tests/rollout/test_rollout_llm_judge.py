@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,16 @@ def test_a_rewritten_solution_has_r1s_shape_and_the_language_was_asked_for():
     assert text == "<think>\n首先,3+4=7。\n</think>\n答案是\\boxed{7}。"
     assert R1_SHAPE.format_score(text) == 1.0
     assert all(part in responder.prompts[0] for part in ("Chinese", CHINESE.prompt, "3+4=7 ok so"))
+
+
+def test_a_program_is_kept_as_it_is_and_only_its_reasoning_is_rewritten():
+    problem = replace(CHINESE, metadata={"code": {"entry_point": "seven", "tests": ["assert seven() == 7"]}})
+    program = "```python\ndef seven():\n    return 7\n```"
+    responder = saying("<reasoning>返回七。</reasoning>")
+    (text,) = Rewriter(responder)([problem], [Answer("ok so", f"Here:\n{program}")])
+    assert text == f"<think>\n返回七。\n</think>\n{program}"
+    assert "boxed" not in responder.prompts[0]
+    assert "summary" not in responder.prompts[0]
 
 
 @pytest.mark.parametrize(
