@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tenth.base.errors import ConfigError
+from tenth.cli.endpoint_options import Budget, Concurrency, KeyEnv, Prices, Timeout
 from tenth.cli.eval_targets import Target, opened, read_targets
 from tenth.cli.tune_command import print_result, run_in_view, run_name
 
@@ -51,23 +52,11 @@ def distill(
     steps: Annotated[int | None, typer.Option(help="Instead of --epochs.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default: 1e-4 to 2e-5 by size; 2e-4 with --lora.")] = None,
     model: Annotated[str | None, typer.Option(help="The teacher's name at its address.")] = None,
-    key_env: Annotated[
-        str | None, typer.Option(help="The environment variable that holds the API's key.")
-    ] = None,
-    prices: Annotated[
-        str | None,
-        typer.Option(help="Dollars per million tokens: cache hit/cache miss/output, or input/output."),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Dollars that may be spent; asking stops before more are.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests on their way to an API at once.")] = 8,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds until the first byte of an API's answer; then it is asked again. Default: 600."
-        ),
-    ] = None,
+    key_env: KeyEnv[str | None] = None,
+    prices: Prices[str | None] = None,
+    budget: Budget = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where an API's replies are kept, for several runs to share.")
     ] = None,

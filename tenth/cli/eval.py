@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tenth.base.errors import ConfigError, RunError, TenthError
 from tenth.base.files import text_hash, write_json, write_whole
+from tenth.cli.endpoint_options import Budget, Concurrency, KeyEnv, Prices, Timeout
 from tenth.cli.eval_table import NOTE, WIDTH, Line, extras, markdown, rich_tables
 from tenth.cli.eval_targets import Target, load_network, opened, read_targets
 from tenth.cli.progress import progress
@@ -56,26 +57,14 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Questions per suite, evenly from all of them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/eval-TARGETS-...")] = None,
     model: Annotated[list[str] | None, typer.Option(help="The model's name at the address.")] = None,
-    key_env: Annotated[
-        list[str] | None, typer.Option(help="The environment variable that holds the API's key.")
-    ] = None,
-    prices: Annotated[
-        list[str] | None,
-        typer.Option(help="Dollars per million tokens: cache hit/cache miss/output, or input/output."),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Dollars that may be spent; asking stops before more are.")
-    ] = None,
+    key_env: KeyEnv[list[str] | None] = None,
+    prices: Prices[list[str] | None] = None,
+    budget: Budget = None,
     usd_per_hour: Annotated[
         float, typer.Option(min=0.0, help="What an hour of this machine costs, for models in this process.")
     ] = 0.0,
-    concurrency: Annotated[int, typer.Option(help="Requests on their way to an API at once.")] = 8,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds until the first byte of an API's answer; then it is asked again. Default: 600."
-        ),
-    ] = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = None,
     show: Annotated[bool, typer.Option("--show", help="Print what would be asked, and ask nothing.")] = False,
 ) -> None:
     """Measure models side by side on suites of questions: accuracy, tokens, latency, dollars."""

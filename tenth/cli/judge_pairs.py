@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tenth.cli.endpoint_options import Budget, Concurrency, KeyEnv, Prices, Timeout
 from tenth.cli.eval_targets import opened, read_targets
 from tenth.cli.progress import progress
 from tenth.cli.tune_command import typed_command
@@ -43,23 +44,11 @@ def judge_pairs(
         ),
     ] = True,
     model: Annotated[str | None, typer.Option(help="The judge's name at its address.")] = None,
-    key_env: Annotated[
-        str | None, typer.Option(help="The environment variable that holds the API's key.")
-    ] = None,
-    prices: Annotated[
-        str | None,
-        typer.Option(help="Dollars per million tokens: cache hit/cache miss/output, or input/output."),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Dollars that may be spent; asking stops before more are.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests on their way to an API at once.")] = 8,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds until the first byte of an API's answer; then it is asked again. Default: 600."
-        ),
-    ] = None,
+    key_env: KeyEnv[str | None] = None,
+    prices: Prices[str | None] = None,
+    budget: Budget = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = None,
     cache: Annotated[
         Path | None, typer.Option(help="Where judgments are kept. Default: beside the pairs.")
     ] = None,
